@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+/// @file
+/// The only preprocessor decisions of graft. Complete without any generated file.
+#pragma once
+
+#include <graft/version.hpp>
+
+#if !defined(__cplusplus) || __cplusplus < 202002L
+#error "graft needs C++20: compile with -std=c++20 or link graft::graft, which asks for it"
+#endif
+
+// Promised bits need IEEE arithmetic: fast-math reorders sums and drops signed zeros and NaN.
+#if (defined(__FAST_MATH__) || defined(__ASSOCIATIVE_MATH__)) && !defined(GRAFT_ALLOW_FAST_MATH)
+#error "graft promises equal bits, which -ffast-math breaks; define GRAFT_ALLOW_FAST_MATH to give the promises up"
+#endif
+
+/// Mark of every function that device code may call; always inlined, so such functions never become symbols.
+#if defined(__CUDACC__) || defined(__HIPCC__)
+#define GRAFT_FN __host__ __device__ __forceinline__
+#else
+#define GRAFT_FN inline __attribute__((always_inline))
+#endif
+
+/// Mark of host functions that must be part of their caller (and so of its instruction set).
+#define GRAFT_INLINE inline __attribute__((always_inline))
+
+/// What a failed check does: throws, or (GRAFT_ERROR_HANDLER, -fno-exceptions) never returns. It changes bodies, so it
+/// is part of every name: objects built with different levels do not link by accident.
+#if defined(GRAFT_ERROR_HANDLER)
+#define GRAFT_CONTRACT handled
+#elif defined(__cpp_exceptions)
+#define GRAFT_CONTRACT thrown
+#else
+#define GRAFT_CONTRACT aborted
+#endif
+
+/// The instruction set this translation unit is compiled for. Function templates live in an inline namespace of this
+/// name, so that the linker never merges a body compiled for one instruction set with a body compiled for another;
+/// types do not, so that they can be passed between such translation units.
+#if defined(__AVX512F__)
+#define GRAFT_TARGET target_avx512
+#elif defined(__AVX2__)
+#define GRAFT_TARGET target_avx2
+#elif defined(__AVX__)
+#define GRAFT_TARGET target_avx
+#else
+#define GRAFT_TARGET target_baseline
+#endif
