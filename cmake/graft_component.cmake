@@ -1,0 +1,55 @@
+# Targets and their headers. A header belongs to the component that its name says, else to the core:
+#   graft/<c>.hpp  graft/<c>/**  graft/view/<c>.hpp      public headers of component <c>
+#   graft/executor/<c>.hpp  graft/kernels/<c>/**         internal ones: come only through graft/<c>.hpp
+#   graft/detail/**  graft/kernels/host/**               internal ones of the core
+# Public headers must compile alone (all_verify_interface_header_sets); internal ones may refuse to.
+# All are found by glob, so that a new method is one new file.
+
+function(_graft_glob out)
+  file(GLOB_RECURSE files CONFIGURE_DEPENDS RELATIVE "${PROJECT_SOURCE_DIR}" include/graft/*.hpp)
+  list(FILTER files INCLUDE REGEX "^include/graft/(${ARGN})$")
+  set(${out} "${files}" PARENT_SCOPE)
+endfunction()
+
+function(_graft_library target export public internal)
+  add_library(${target} INTERFACE)
+  add_library(graft::${export} ALIAS ${target})
+  target_compile_features(${target} INTERFACE cxx_std_20)
+  target_sources(${target} INTERFACE
+    FILE_SET HEADERS BASE_DIRS include FILES ${public}
+    FILE_SET internal TYPE HEADERS BASE_DIRS include FILES ${internal})
+  set_target_properties(${target} PROPERTIES EXPORT_NAME ${export} INTERFACE_HEADER_SETS_TO_VERIFY HEADERS)
+endfunction()
+
+# graft_core(<component>...): graft::graft, every header that is not a component's. Needs no package.
+function(graft_core)
+  _graft_glob(public .*)
+  _graft_glob(internal "(detail|kernels/host)/.*")
+  foreach(spec IN LISTS ARGN)
+    string(REGEX REPLACE "\\|.*" "" c "${spec}")
+    list(FILTER public EXCLUDE REGEX "^include/graft/((view/|executor/)?${c}\\.hpp|(kernels/)?${c}/.*)$")
+  endforeach()
+  list(REMOVE_ITEM public ${internal})
+  _graft_library(graft graft "${public}" "${internal}")
+  set_target_properties(graft PROPERTIES VERIFY_INTERFACE_HEADER_SETS ${PROJECT_IS_TOP_LEVEL})
+endfunction()
+
+# graft_component("<name>|<arguments of find_package>|<target>"): option GRAFT_WITH_<NAME>, target graft::<name>
+function(graft_component spec)
+  string(REGEX MATCH "^([a-z]+)\\|([^|]+)\\|(.+)$" matched "${spec}")
+  set(c ${CMAKE_MATCH_1})
+  set(dependency ${CMAKE_MATCH_3})
+  separate_arguments(package UNIX_COMMAND "${CMAKE_MATCH_2}")
+  string(TOUPPER ${c} C)
+  option(GRAFT_WITH_${C} "Find what graft::${c} needs, and verify its headers" ${PROJECT_IS_TOP_LEVEL})
+
+  _graft_glob(public "(view/)?${c}\\.hpp|${c}/.*")
+  _graft_glob(internal "executor/${c}\\.hpp|kernels/${c}/.*")
+  _graft_library(graft_${c} ${c} "${public}" "${internal}")
+  # By name: a component can be installed where its package is absent; the consumer's find_package finds it.
+  target_link_libraries(graft_${c} INTERFACE graft ${dependency})
+  if(GRAFT_WITH_${C})
+    find_package(${package} REQUIRED)
+    set_target_properties(graft_${c} PROPERTIES VERIFY_INTERFACE_HEADER_SETS ${PROJECT_IS_TOP_LEVEL})
+  endif()
+endfunction()
