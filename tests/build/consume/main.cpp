@@ -1,0 +1,34 @@
+// The smallest real use: y += 2 (x A^T) B^T, with every component that was found.
+#include <cstdio>
+#include <graft/graft.hpp>
+#ifdef HAVE_OPENMP
+#include <graft/openmp.hpp>
+#endif
+#ifdef HAVE_EIGEN
+#include <graft/eigen.hpp>
+#endif
+#ifdef HAVE_IO
+#include <graft/io.hpp>
+#endif
+
+template <class Executor>
+bool adds_nine(Executor const& ex) {
+  float const x[3] = {1, 2, 3}, A[3] = {1, 1, 1}, B[2] = {1, -1};
+  float y[2] = {9, 9};
+  graft::kernels::low_rank_add(ex, graft::view(x, 1, 3), graft::view(A, 1, 3), graft::view(B, 2, 1), 2.0f,
+                               graft::view(y, 1, 2));
+  return y[0] == 21.0f && y[1] == -3.0f;  // 9 +- 2 * 6
+}
+
+int main() {
+  bool right = adds_nine(graft::serial{});
+#ifdef HAVE_OPENMP
+  right = adds_nine(graft::openmp{.threads = 2}) && right;
+#endif
+#ifdef HAVE_EIGEN
+  Eigen::Matrix<float, 2, 3, Eigen::RowMajor> m;
+  right = graft::view(m).extent(1) == 3 && right;
+#endif
+  std::puts(right ? "right" : "wrong");
+  return right ? 0 : 1;
+}
