@@ -152,6 +152,10 @@ template <class View>
 [[nodiscard]] byte_range bytes_of(View const& v) {
   if (v.size() == 0) return {};
   constexpr index_t width = sizeof(typename View::value_type);
+  if constexpr (requires { v.storage_size(); }) {  // a packed form
+    auto const first = reinterpret_cast<std::uintptr_t>(v.data_handle());
+    return {first, first + static_cast<std::uintptr_t>(v.storage_size() * width)};
+  }
   index_t low = 0;
   index_t high = 0;
   for (std::size_t i = 0; i < View::rank(); ++i) {
@@ -165,7 +169,8 @@ template <class View>
 /// True for two column ranges of one row-major buffer that share no column (fused q, k, v).
 template <class ViewA, class ViewB>
 [[nodiscard]] bool disjoint_columns(ViewA const& a, ViewB const& b) {
-  if constexpr (ViewA::rank() != 2 || ViewB::rank() != 2) return false;
+  if constexpr (ViewA::rank() != 2 || ViewB::rank() != 2 || requires { a.storage_size(); } || requires { b.storage_size(); })
+    return false;
   else {
     constexpr index_t width_a = sizeof(typename ViewA::value_type);
     constexpr index_t width_b = sizeof(typename ViewB::value_type);

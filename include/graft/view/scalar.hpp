@@ -94,10 +94,35 @@ concept scalar = is_scalar<std::remove_const_t<T>>;
 template <class... T>
 using accumulate_t = std::conditional_t<(std::is_same_v<std::remove_const_t<T>, double> || ...), double, float>;
 
+/// The value of a stored element in the type that sums are carried in. Exact.
+template <class Accumulate, class T>
+[[nodiscard]] GRAFT_FN constexpr Accumulate load_as(T const& element) {
+  if constexpr (std::is_same_v<T, double> || std::is_same_v<T, float>) return static_cast<Accumulate>(element);
+  else return static_cast<Accumulate>(static_cast<float>(element));
+}
+
+/// A sum as a stored element: one rounding to nearest even, also from fp64 to 16 bits.
+template <class T, class Accumulate>
+[[nodiscard]] GRAFT_FN constexpr T store_as(Accumulate const& sum) {
+  if constexpr (std::is_same_v<T, double> || std::is_same_v<T, float>) return static_cast<T>(sum);
+  else if constexpr (std::is_same_v<Accumulate, float>) return T(sum);
+  else {
+    // Through an fp32 rounded to odd: its last bit remembers that something was cut off, so the second rounding is right.
+    float f = static_cast<float>(sum);
+    auto bits = std::bit_cast<std::uint32_t>(f);
+    double const back = static_cast<double>(f);
+    if (back != sum && back == back && (bits & 1U) == 0) {
+      bool const away = (back > sum) == (sum > 0);  // rounded away from zero: the odd neighbour is the one below
+      bits = (bits & 0x7fffffffU) == 0 ? bits | 1U : away ? bits - 1U : bits + 1U;
+      f = std::bit_cast<float>(bits);
+    }
+    return T(f);
+  }
+}
+
 /// A factor. Floating-point by type: 16 / 32 of two integers is 0, and would silently switch an adapter off.
 class scaling {
  public:
-  constexpr scaling() = default;
   template <class T>
   constexpr scaling(T value) : value_(static_cast<double>(value)) {  // NOLINT: implicit, as a number would be
     static_assert(std::floating_point<T>,
@@ -107,7 +132,7 @@ class scaling {
   [[nodiscard]] GRAFT_FN constexpr double value() const { return value_; }
 
  private:
-  double value_ = 1.0;
+  double value_;
 };
 
 }  // namespace graft::inline GRAFT_CONTRACT

@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+/// @file
+/// Where a method acts around the framework's own base layer, and what it offers. Structural: a method models a concept
+/// by having the functions, and proves it with a closing static_assert.
+#pragma once
+
+#include <concepts>
+#include <cstddef>
+#include <string_view>
+#include <tuple>
+
+#include <graft/config.hpp>
+#include <graft/executor/concepts.hpp>
+#include <graft/view/tensor_view.hpp>
+
+namespace graft::inline GRAFT_CONTRACT {
+
+/// A member that is trained, by name.
+template <class View>
+struct parameter {
+  std::string_view name;
+  View view;
+};
+
+inline namespace GRAFT_TARGET {
+/// Elements that get gradients: follows from `trainable(adapter)`.
+template <class Adapter>
+  requires requires(Adapter const& a) { trainable(a); }
+[[nodiscard]] index_t parameter_count(Adapter const& adapter) {
+  return std::apply([](auto const&... p) { return (index_t{0} + ... + p.view.size()); }, trainable(adapter));
+}
+}  // namespace GRAFT_TARGET
+
+namespace detail {
+/// Stand-ins that concepts call with: any executor, matrices of float.
+struct archetype_executor {
+  using space_type = host_space;
+  static constexpr int row_block = 1;
+  template <class Body>
+  void league(index_t, std::size_t, Body const&) const {}
+  void fence() const {}
+};
+using archetype_matrix = tensor_view<float, dynamic_extents<2>>;
+using archetype_vector = tensor_view<float, dynamic_extents<1>>;
+}  // namespace detail
+
+/// y += delta(x).
+template <class A>
+concept additive_adapter = requires(detail::archetype_executor ex, A const& a, detail::archetype_matrix m) {
+  add_delta(ex, a, m, m);
+  { a.in_features() } -> std::same_as<index_t>;
+  { a.out_features() } -> std::same_as<index_t>;
+};
+
+/// W += delta and back; delta itself.
+template <class A>
+concept mergeable = requires(detail::archetype_executor ex, A const& a, detail::archetype_matrix m) {
+  merge(ex, a, m);
+  unmerge(ex, a, m);
+  delta_weight(ex, a, m);
+};
+
+/// Has members that are trained.
+template <class A>
+concept trainable_adapter = requires(A const& a) {
+  trainable(a);
+  { parameter_count(a) } -> std::same_as<index_t>;
+};
+
+}  // namespace graft::inline GRAFT_CONTRACT

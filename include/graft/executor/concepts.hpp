@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+/// @file
+/// What a backend must offer. Every backend: a league of teams. Hosts also: one region of workers with a barrier.
+///
+/// A team runs one tile of a generic body. Its lanes come in groups of sixteen, and `dot` owns the order of the only
+/// sums that there are: lane l takes k0 + l, k0 + l + 16, ... by fma from +0 (missing elements of the last sixteen count
+/// as +0 times +0), then one tree adds the lanes (offsets 8, 4, 2, 1). So every backend gives the same bits.
+///
+///     league_rank()                which tile
+///     row_block                    rows a tile takes: the backend's taste; bits do not depend on it
+///     groups(count, f)             f(i), each by one group of sixteen lanes
+///     dot(k0, k1, w, x, out)       inside groups: out[t] = sum of w(k) x(t, k) for t < R; every lane gets it
+///     once(f)                      inside groups: by one lane only
+///     vector(count, f)             f(i) spread over all lanes of the team
+///     scratch<T>(count)            memory of the team, at most the bytes that the league announced
+///     barrier()                    all lanes of the team
+#pragma once
+
+#include <concepts>
+#include <cstddef>
+#include <memory_resource>
+
+#include <graft/config.hpp>
+#include <graft/contracts.hpp>
+#include <graft/view/concepts.hpp>
+
+namespace graft::inline GRAFT_CONTRACT {
+
+template <class T>
+concept team = requires(T const& t) {
+  { t.league_rank() } -> std::convertible_to<index_t>;
+  { T::row_block } -> std::convertible_to<int>;
+  { t.template scratch<float>(index_t{}) } -> std::same_as<float*>;
+  t.barrier();
+};
+
+namespace detail {
+/// Stand-ins that concepts call with. Bodies are named function objects, never lambdas (nvcc).
+struct probe_body {
+  template <class Team>
+  GRAFT_FN void operator()(Team const&) const {}
+};
+struct probe_region {
+  template <class Worker>
+  void operator()(Worker const&) const {}
+};
+}  // namespace detail
+
+/// Where work runs and which memory it may touch, nothing else. First argument of every verb, cheap to copy.
+/// `league(size, bytes, body)` runs `body(team)` for `size` teams with `bytes` of scratch each, or enqueues it;
+/// `fence()` waits for what was enqueued.
+template <class E>
+concept executor = std::copyable<E> && requires(E const& e) {
+  typename E::space_type;
+  { E::row_block } -> std::convertible_to<int>;
+  e.league(index_t{}, std::size_t{}, detail::probe_body{});
+  e.fence();
+};
+
+/// Runs host bodies: `region(workers, f)` calls `f(worker)` on up to `workers` <= concurrency() threads at once, where
+/// worker has `index()`, `size()` and `barrier()`. No exception may leave `f`. `resource()` is where scratch comes from.
+template <class E>
+concept host_executor = executor<E> && std::same_as<typename E::space_type, host_space> && requires(E const& e) {
+  { e.concurrency() } -> std::convertible_to<int>;
+  { e.resource() } -> std::convertible_to<std::pmr::memory_resource*>;
+  e.region(1, detail::probe_region{});
+};
+
+/// `E` may touch the memory of `V`.
+template <class E, class V>
+concept can_access = executor<E> && std::same_as<typename E::space_type, typename V::space_type>;
+
+}  // namespace graft::inline GRAFT_CONTRACT

@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: Apache-2.0
+/// @file
+/// The verbs that every method is made of: the only place with hot loops.
+#pragma once
+
+#include <graft/kernels/bias.hpp>
+#include <graft/kernels/copy.hpp>
+#include <graft/kernels/dropout.hpp>
+#include <graft/kernels/expand_add.hpp>
+#include <graft/kernels/low_rank_add.hpp>
+#include <graft/kernels/outer_add.hpp>
+#include <graft/kernels/override.hpp>
+#include <graft/kernels/panels.hpp>
+#include <graft/kernels/scale.hpp>
+#include <graft/kernels/shrink.hpp>
+#include <graft/kernels/summation.hpp>

@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+/// @file
+/// `expand_add`: the narrow-to-wide half of a low-rank product. With transposed views also merge and the gradients.
+#pragma once
+
+#include <graft/config.hpp>
+#include <graft/contracts.hpp>
+#include <graft/executor/concepts.hpp>
+#include <graft/kernels/override.hpp>
+#include <graft/kernels/summation.hpp>
+#include <graft/view/tensor_view.hpp>
+
+namespace graft::inline GRAFT_CONTRACT {
+namespace detail {
+inline namespace GRAFT_TARGET {
+/// Generic body: a tile of rows, one column a lane.
+template <class V, class B, class Y, class Accumulate>
+struct expand_add_body {
+  V v;
+  B b;
+  Y y;
+  Accumulate scale;
+
+  template <class Team>
+  GRAFT_FN void operator()(Team const& tm) const {
+    constexpr int R = Team::row_block;
+    row_tile<R> const tile(tm.league_rank(), v.extent(0));
+    tm.vector(y.extent(1), [&](index_t o) {
+      Accumulate sum[R];
+      for (int t = 0; t < R; ++t) sum[t] = load_as<Accumulate>(y(tile.row[t], o));
+      chain_short_axis(v.extent(1), [&](int t, index_t j) { return scale * load_as<Accumulate>(v(tile.row[t], j)); },
+                       [&](index_t j) { return load_as<Accumulate>(b(o, j)); }, sum);
+      for (int t = 0; t < tile.count; ++t) y(tile.row[t], o) = store_as<typename Y::value_type>(sum[t]);
+    });
+  }
+};
+}  // namespace GRAFT_TARGET
+}  // namespace detail
+
+namespace kernels {
+inline namespace GRAFT_TARGET {
+
+/// y += (scale v) B^T.
+///
+/// Shapes       v[T, r], B[m, r] in; y[T, m] in and out. Any strides, any scalars; sums in fp32, or fp64 when one is
+///              `double`.
+/// Order        short axis (see summation.hpp), starting from y; scale v is rounded once. 16-bit y is rounded once.
+/// Aliasing     y may not overlap v or B.
+/// Precision    |error| <= (min(r, 512) + r / 512 + 1) eps (|y| + sum |scale v B|) before the one rounding to y's type.
+/// Cost         2 T r m flops; T r + m r + T m elements read, T m written.
+/// Errors       shape_error, argument_error; nothing is written then.
+struct expand_add_fn {
+  template <class E, class V, class B, class Y>
+  static consteval bool mandates() {
+    GRAFT_MANDATE_EXECUTOR("kernels::expand_add", E)
+    GRAFT_MANDATE_INPUT("kernels::expand_add", "v", E, V, 2)
+    GRAFT_MANDATE_INPUT("kernels::expand_add", "B", E, B, 2)
+    GRAFT_MANDATE_OUTPUT("kernels::expand_add", "y", E, Y, 2)
+    return graft::detail::accepted<E, V, B, Y> && output_view<Y>;
+  }
+  /// Which body a call takes.
+  template <class E, class V, class B, class Y>
+  static constexpr body chosen = override_for<expand_add_fn, E, V, B, Y>::which;
+
+  /// The readable body, on any executor.
+  template <executor E, matrix_view V, matrix_view B, output_matrix Y>
+  void generic(E const& ex, V const& v, B const& b, Y const& y, scaling scale = 1.0) const {
+    using accumulate = accumulate_t<typename V::value_type, typename B::value_type, typename Y::value_type>;
+    expects(v, b, y);
+    ex.league(graft::detail::tiles(v.extent(0), E::row_block), 0,
+              graft::detail::expand_add_body<V, B, Y, accumulate>{v, b, y, static_cast<accumulate>(scale.value())});
+  }
+
+  template <class E, class V, class B, class Y>
+  void operator()(E const& ex, V const& v, B const& b, Y const& y, scaling scale = 1.0) const {
+    if constexpr (mandates<E, V, B, Y>()) {
+      using chosen_body = override_for<expand_add_fn, E, V, B, Y>;
+      if constexpr (chosen_body::which == body::generic) generic(ex, v, b, y, scale);
+      else {
+        expects(v, b, y);
+        chosen_body::run(ex, v, b, y, scale);
+      }
+    }
+  }
+
+ private:
+  template <class V, class B, class Y>
+  static void expects(V const& v, B const& b, Y const& y) {
+    constexpr std::string_view verb = "kernels::expand_add";
+    graft::detail::expects_equal_extents(verb, "v", v, 1, "B", b, 1);
+    graft::detail::expects_equal_extents(verb, "y", y, 0, "v", v, 0);
+    graft::detail::expects_equal_extents(verb, "y", y, 1, "B", b, 0);
+    graft::detail::expects_data(verb, "v", v);
+    graft::detail::expects_data(verb, "B", b);
+    graft::detail::expects_output(verb, "y", y);
+    graft::detail::expects_disjoint(verb, "y", y, "v", v);
+    graft::detail::expects_disjoint(verb, "y", y, "B", b);
+  }
+};
+inline constexpr expand_add_fn expand_add{};
+
+}  // namespace GRAFT_TARGET
+}  // namespace kernels
+}  // namespace graft::inline GRAFT_CONTRACT
+
+// The host body belongs to the verb: whoever sees the verb sees it, whatever is included in which order.
+#include <graft/kernels/host/expand_add.hpp>

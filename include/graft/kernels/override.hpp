@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+/// @file
+/// The one override mechanism: which body of a verb runs for which executor and views. A compile-time fact, pinned by
+/// tests both ways.
+#pragma once
+
+#include <graft/config.hpp>
+#include <graft/executor/concepts.hpp>
+#include <graft/view/concepts.hpp>
+
+namespace graft::inline GRAFT_CONTRACT {
+namespace detail {
+/// Every argument that mandates have accepted.
+template <class E, class... V>
+concept accepted = executor<E> && ((tensor<V> && can_access<E, V>) && ...);
+}  // namespace detail
+
+namespace kernels {
+
+/// Bodies of a verb. `generic` is the readable one that every backend can run.
+enum class body { generic, host };
+
+/// No override. A specialisation has `static constexpr body which` and `static void run(ex, arguments...)`.
+/// A class template, not an overload found by ADL: a late specialisation of it is an error, where a late overload would
+/// silently be ignored in one translation unit and taken in another.
+template <class Verb, class Exec, class... Args>
+struct override_for {
+  static constexpr body which = body::generic;
+};
+
+/// Storage that host bodies take, at any mix and any strides. `double` takes the generic body.
+template <class V>
+concept host_storage = tensor<V> && (std::is_same_v<typename V::value_type, float> || std::is_same_v<typename V::value_type, bfloat16> ||
+                                     std::is_same_v<typename V::value_type, float16>);
+
+}  // namespace kernels
+}  // namespace graft::inline GRAFT_CONTRACT

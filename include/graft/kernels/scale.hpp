@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+/// @file
+/// `scale_rows` and `scale_columns`: diag(d) Y and Y diag(d), in place. Memory-bound; the generic body is the body.
+#pragma once
+
+#include <graft/config.hpp>
+#include <graft/contracts.hpp>
+#include <graft/executor/concepts.hpp>
+#include <graft/kernels/override.hpp>
+#include <graft/kernels/summation.hpp>
+#include <graft/view/tensor_view.hpp>
+
+namespace graft::inline GRAFT_CONTRACT {
+namespace detail {
+inline namespace GRAFT_TARGET {
+/// One row a tile step, columns over the lanes; `Dimension` is the one that d runs along.
+template <class D, class Y, int Dimension>
+struct scale_body {
+  D d;
+  Y y;
+
+  template <class Team>
+  GRAFT_FN void operator()(Team const& tm) const {
+    using accumulate = accumulate_t<typename D::value_type, typename Y::value_type>;
+    row_tile<Team::row_block> const tile(tm.league_rank(), y.extent(0));
+    for (int t = 0; t < tile.count; ++t) {
+      index_t const i = tile.row[t];
+      tm.vector(y.extent(1), [&](index_t j) {
+        y(i, j) = store_as<typename Y::value_type>(load_as<accumulate>(d(Dimension == 0 ? i : j)) * load_as<accumulate>(y(i, j)));
+      });
+    }
+  }
+};
+}  // namespace GRAFT_TARGET
+}  // namespace detail
+
+namespace kernels {
+inline namespace GRAFT_TARGET {
+
+/// Y[i, j] *= d[i] (scale_rows) or d[j] (scale_columns).
+///
+/// Shapes       Y[p, q] in and out; d[p] or d[q] in. Any strides, any scalars; one product in fp32 (fp64 when one is
+///              `double`) and one rounding an element.
+/// Aliasing     Y may not overlap d.
+/// Cost         p q flops; p q elements read and written.
+/// Errors       shape_error, argument_error; nothing is written then.
+template <int Dimension>
+struct scale_fn {
+  static_assert(Dimension == 0 || Dimension == 1);
+
+  template <class E, class D, class Y>
+  static consteval bool mandates() {
+    if constexpr (Dimension == 0) {
+      GRAFT_MANDATE_EXECUTOR("kernels::scale_rows", E)
+      GRAFT_MANDATE_INPUT("kernels::scale_rows", "d", E, D, 1)
+      GRAFT_MANDATE_OUTPUT("kernels::scale_rows", "Y", E, Y, 2)
+    } else {
+      GRAFT_MANDATE_EXECUTOR("kernels::scale_columns", E)
+      GRAFT_MANDATE_INPUT("kernels::scale_columns", "d", E, D, 1)
+      GRAFT_MANDATE_OUTPUT("kernels::scale_columns", "Y", E, Y, 2)
+    }
+    return graft::detail::accepted<E, D, Y> && output_view<Y>;
+  }
+
+  template <class E, class D, class Y>
+  void operator()(E const& ex, D const& d, Y const& y) const {
+    if constexpr (mandates<E, D, Y>()) {
+      constexpr std::string_view verb = Dimension == 0 ? "kernels::scale_rows" : "kernels::scale_columns";
+      graft::detail::expects_equal_extents(verb, "d", d, 0, "Y", y, Dimension);
+      graft::detail::expects_data(verb, "d", d);
+      graft::detail::expects_output(verb, "Y", y);
+      graft::detail::expects_disjoint(verb, "Y", y, "d", d);
+      ex.league(graft::detail::tiles(y.extent(0), E::row_block), 0, graft::detail::scale_body<D, Y, Dimension>{d, y});
+    }
+  }
+};
+inline constexpr scale_fn<0> scale_rows{};
+inline constexpr scale_fn<1> scale_columns{};
+
+}  // namespace GRAFT_TARGET
+}  // namespace kernels
+}  // namespace graft::inline GRAFT_CONTRACT

@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+/// @file
+/// The order of summation: the reason why bits do not depend on threads, vector width, batch or backend.
+///
+///     long axis   per chunk of 512: sixteen lanes, lane l sums k = l, l + 16, ... by fma from +0; one tree over the lanes
+///                 (offsets 8, 4, 2, 1); chunk sums are added in order, from the first
+///     short axis  an fma chain in order, starting from the output; above 512 terms every further chunk is a chain from
+///                 +0 that is added to the sum so far
+///     scale       one rounded product with the summed row, which then only ever is a factor
+///
+/// No product ever feeds a + or a -: such lines are fma by name, so that contraction can change nothing.
+#pragma once
+
+#include <cmath>
+
+#include <graft/config.hpp>
+#include <graft/contracts.hpp>
+#include <graft/executor/concepts.hpp>
+
+namespace graft::inline GRAFT_CONTRACT {
+namespace kernels {
+/// Terms per chunk of a sum.
+inline constexpr index_t chunk = 512;
+}  // namespace kernels
+
+namespace detail {
+
+/// The rows of tile `tile`. Rows past the end repeat the last one, so inner loops have no branch; their results are dropped.
+template <int R>
+struct row_tile {
+  index_t first;
+  int count;
+  index_t row[R];
+
+  GRAFT_FN row_tile(index_t tile, index_t rows) : first(tile * R), count(static_cast<int>(rows - first < R ? rows - first : R)) {
+    for (int t = 0; t < R; ++t) row[t] = first + (t < count ? t : count - 1);
+  }
+};
+
+GRAFT_FN constexpr index_t tiles(index_t rows, int block) { return (rows + block - 1) / block; }
+
+inline namespace GRAFT_TARGET {
+
+/// sum[t] = sum over k < n of w(k) x(t, k), by one group of lanes.
+template <class Team, class Accumulate, int R, class W, class X>
+GRAFT_FN void sum_long_axis(Team const& tm, index_t n, W const& w, X const& x, Accumulate (&sum)[R]) {
+  for (int t = 0; t < R; ++t) sum[t] = Accumulate{0};
+  for (index_t k0 = 0; k0 < n; k0 += kernels::chunk) {
+    Accumulate part[R];
+    tm.dot(k0, k0 + kernels::chunk < n ? k0 + kernels::chunk : n, w, x, part);
+    for (int t = 0; t < R; ++t) sum[t] = k0 == 0 ? part[t] : sum[t] + part[t];
+  }
+}
+
+/// sum[t] <- sum[t] + sum over j < r of v(t, j) w(j), by one lane.
+template <class Accumulate, int R, class V, class W>
+GRAFT_FN void chain_short_axis(index_t r, V const& v, W const& w, Accumulate (&sum)[R]) {
+  for (index_t j0 = 0; j0 < r; j0 += kernels::chunk) {
+    index_t const j1 = j0 + kernels::chunk < r ? j0 + kernels::chunk : r;
+    Accumulate part[R];
+    for (int t = 0; t < R; ++t) part[t] = j0 == 0 ? sum[t] : Accumulate{0};
+    for (index_t j = j0; j < j1; ++j) {
+      Accumulate const f = w(j);
+      for (int t = 0; t < R; ++t) part[t] = std::fma(v(t, j), f, part[t]);
+    }
+    for (int t = 0; t < R; ++t) sum[t] = j0 == 0 ? part[t] : sum[t] + part[t];
+  }
+}
+
+}  // namespace GRAFT_TARGET
+}  // namespace detail
+}  // namespace graft::inline GRAFT_CONTRACT
