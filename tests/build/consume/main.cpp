@@ -15,8 +15,8 @@ template <class Executor>
 bool adds_nine(Executor const& ex) {
   float const x[3] = {1, 2, 3}, A[3] = {1, 1, 1}, B[2] = {1, -1};
   float y[2] = {9, 9};
-  graft::kernels::low_rank_add(ex, graft::view(x, 1, 3), graft::view(A, 1, 3), graft::view(B, 2, 1), 2.0f,
-                               graft::view(y, 1, 2));
+  graft::kernels::low_rank_add(ex, graft::view(x, 1, 3), graft::view(A, 1, 3), graft::view(B, 2, 1),
+                               graft::view(y, 1, 2), 2.0f);
   return y[0] == 21.0f && y[1] == -3.0f;  // 9 +- 2 * 6
 }
 

@@ -5,15 +5,16 @@
 
 #include "shared.hpp"
 
-float first_serial(float* y) { return run(graft::serial{}, y); }
-float first_openmp(float* y) { return run(graft::openmp{.threads = 2}, y); }
+float two_tu::first_serial(float* y) { return run(graft::serial{}, y); }
+float two_tu::first_openmp(float* y) { return run(graft::openmp{.threads = 2}, y); }
 
 int main() {
-  float a[rows * outputs], b[rows * outputs], c[rows * outputs], d[rows * outputs], e[rows * outputs];
+  using namespace two_tu;
+  float a[T * m], b[T * m], c[T * m], d[T * m], e[T * m];
   run(graft::reference{}, e);
   first_serial(a), first_openmp(b), second_serial(c), second_openmp(d);
   bool equal = true;
-  for (int i = 0; i < rows * outputs; ++i) equal = equal && a[i] == e[i] && b[i] == e[i] && c[i] == e[i] && d[i] == e[i];
+  for (int i = 0; i < T * m; ++i) equal = equal && a[i] == e[i] && b[i] == e[i] && c[i] == e[i] && d[i] == e[i];
   std::puts(equal ? "equal" : "the translation units disagree");
   return equal ? 0 : 1;
 }

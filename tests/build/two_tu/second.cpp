@@ -4,5 +4,5 @@
 
 #include "shared.hpp"
 
-float second_serial(float* y) { return run(graft::serial{}, y); }
-float second_openmp(float* y) { return run(graft::openmp{.threads = 2}, y); }
+float two_tu::second_serial(float* y) { return run(graft::serial{}, y); }
+float two_tu::second_openmp(float* y) { return run(graft::openmp{.threads = 2}, y); }

@@ -1,20 +1,21 @@
-// A template that both units instantiate with the same arguments: one symbol, if graft lets the linker merge them.
+// Internal linkage: our own template must not hide what the linker does to those of graft.
 #pragma once
 #include <cstdio>
 
-inline constexpr int rows = 3, inputs = 77, rank = 5, outputs = 41;
+namespace two_tu {
+
+inline constexpr int T = 3, n = 77, r = 5, m = 41;
 
 template <class Executor>
-float run(Executor const& ex, float* y) {
-  float x[rows * inputs], A[rank * inputs], B[outputs * rank];
-  for (int i = 0; i < rows * inputs; ++i) x[i] = static_cast<float>(i % 17) / 7.0f - 1.0f;
-  for (int i = 0; i < rank * inputs; ++i) A[i] = static_cast<float>(i % 13) / 9.0f - 0.7f;
-  for (int i = 0; i < outputs * rank; ++i) B[i] = static_cast<float>(i % 11) / 5.0f - 1.1f;
-  for (int i = 0; i < rows * outputs; ++i) y[i] = static_cast<float>(i % 5) / 3.0f;
-  graft::kernels::low_rank_add(ex, graft::view(static_cast<float const*>(x), rows, inputs),
-                               graft::view(static_cast<float const*>(A), rank, inputs),
-                               graft::view(static_cast<float const*>(B), outputs, rank), 0.3f,
-                               graft::view(y, rows, outputs));
+static float run(Executor const& ex, float* y) {
+  float x[T * n], A[r * n], B[m * r];
+  for (int i = 0; i < T * n; ++i) x[i] = static_cast<float>(i % 17) / 7.0f - 1.0f;
+  for (int i = 0; i < r * n; ++i) A[i] = static_cast<float>(i % 13) / 9.0f - 0.7f;
+  for (int i = 0; i < m * r; ++i) B[i] = static_cast<float>(i % 11) / 5.0f - 1.1f;
+  for (int i = 0; i < T * m; ++i) y[i] = static_cast<float>(i % 5) / 3.0f;
+  graft::kernels::low_rank_add(ex, graft::view(static_cast<float const*>(x), T, n),
+                               graft::view(static_cast<float const*>(A), r, n),
+                               graft::view(static_cast<float const*>(B), m, r), graft::view(y, T, m), 0.3f);
   return y[0];
 }
 
@@ -22,3 +23,5 @@ float first_serial(float* y);
 float first_openmp(float* y);
 float second_serial(float* y);
 float second_openmp(float* y);
+
+}  // namespace two_tu
