@@ -5,5 +5,6 @@
 
 #include <graft/executor/concepts.hpp>
 #include <graft/executor/host_team.hpp>
+#include <graft/executor/isa.hpp>
 #include <graft/executor/reference.hpp>
 #include <graft/executor/serial.hpp>

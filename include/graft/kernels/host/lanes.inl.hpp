@@ -1,0 +1,300 @@
+// SPDX-License-Identifier: Apache-2.0
+// Sixteen virtual fp32 lanes at one instruction set: one zmm, two ymm, or sixteen scalars. The same bits in all of them:
+// lanes never mix except in the tree (offsets 8, 4, 2, 1), and every multiply-add is an fma.
+// Included once per level by levels.hpp, which defines GRAFT_LEVEL (a namespace) and GRAFT_LEVEL_NUMBER (0, 1, 2).
+namespace graft::inline GRAFT_CONTRACT::detail::inline GRAFT_TARGET::GRAFT_LEVEL {
+
+/// f(0), ..., f(N - 1) with compile-time indices. Not `#pragma GCC unroll`: g++ 12.2 makes wrong code of it at -O1 and
+/// -O2, and without any unrolling -O2 leaves accumulators in memory.
+template <int N, class F>
+GRAFT_INLINE void repeat(F const& f) {
+  [&]<int... I>(std::integer_sequence<int, I...>) __attribute__((always_inline)) { (f(std::integral_constant<int, I>{}), ...); }
+  (std::make_integer_sequence<int, N>{});
+}
+
+#if GRAFT_LEVEL_NUMBER == 2
+
+struct lanes {
+  __m512 v;
+};
+inline constexpr int row_tile_shrink = 6;  // rows x ranks of the big tile of dots
+inline constexpr int rank_tile_shrink = 4;
+inline constexpr int row_tile_expand = 6;  // rows x vectors of the big tile of chains
+inline constexpr int vector_tile_expand = 4;
+
+// maskz forms: the plain ones make g++ 12 warn about uninitialised values inside its own header; the same instructions.
+GRAFT_INLINE lanes zero() { return {_mm512_setzero_ps()}; }
+GRAFT_INLINE lanes splat(float f) { return {_mm512_set1_ps(f)}; }
+GRAFT_INLINE lanes fma(lanes a, lanes b, lanes c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
+GRAFT_INLINE lanes mul(lanes a, lanes b) { return {_mm512_mul_ps(a.v, b.v)}; }
+GRAFT_INLINE lanes add(lanes a, lanes b) { return {_mm512_add_ps(a.v, b.v)}; }
+GRAFT_INLINE lanes widen(__m256i u, bfloat16) {
+  return {_mm512_castsi512_ps(_mm512_maskz_slli_epi32(0xffff, _mm512_maskz_cvtepu16_epi32(0xffff, u), 16))};
+}
+GRAFT_INLINE lanes widen(__m256i u, float16) { return {_mm512_maskz_cvtph_ps(0xffff, u)}; }
+GRAFT_INLINE __m256i narrow(lanes a, bfloat16) {
+  __m512i const u = _mm512_castps_si512(a.v);
+  __m512i const odd = _mm512_and_si512(_mm512_maskz_srli_epi32(0xffff, u, 16), _mm512_set1_epi32(1));
+  __m512i r = _mm512_add_epi32(_mm512_add_epi32(u, _mm512_set1_epi32(0x7fff)), odd);
+  r = _mm512_mask_or_epi32(r, _mm512_cmp_ps_mask(a.v, a.v, _CMP_UNORD_Q), u, _mm512_set1_epi32(0x400000));
+  return _mm512_maskz_cvtepi32_epi16(0xffff, _mm512_maskz_srli_epi32(0xffff, r, 16));
+}
+GRAFT_INLINE __m256i narrow(lanes a, float16) {
+  return _mm512_maskz_cvtps_ph(0xffff, a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+GRAFT_INLINE lanes load(float const* p) { return {_mm512_loadu_ps(p)}; }
+template <class T>
+GRAFT_INLINE lanes load(T const* p) {
+  return widen(_mm256_loadu_si256(reinterpret_cast<__m256i const*>(p)), T{});
+}
+GRAFT_INLINE void store(float* p, lanes a) { _mm512_storeu_ps(p, a.v); }
+template <class T>
+GRAFT_INLINE void store(T* p, lanes a) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), narrow(a, T{}));
+}
+/// The first `count` of sixteen; the others are +0.
+GRAFT_INLINE lanes load_part(float const* p, index_t count) {
+  return {_mm512_maskz_loadu_ps(static_cast<__mmask16>((1U << static_cast<unsigned>(count)) - 1U), p)};
+}
+template <class T>
+GRAFT_INLINE lanes load_part(T const* p, index_t count) {
+  return widen(_mm256_maskz_loadu_epi16(static_cast<__mmask16>((1U << static_cast<unsigned>(count)) - 1U), p), T{});
+}
+GRAFT_INLINE void store_part(float* p, lanes a, index_t count) {
+  _mm512_mask_storeu_ps(p, static_cast<__mmask16>((1U << static_cast<unsigned>(count)) - 1U), a.v);
+}
+template <class T>
+GRAFT_INLINE void store_part(T* p, lanes a, index_t count) {
+  _mm256_mask_storeu_epi16(p, static_cast<__mmask16>((1U << static_cast<unsigned>(count)) - 1U), narrow(a, T{}));
+}
+/// out[i] = tree(a[i]): 15 adds, 30 shuffles for 16 trees.
+GRAFT_INLINE lanes tree16(lanes const* a) {
+  __m512 s[8];
+  __m512 u[4];
+  for (int i = 0; i < 8; ++i)  // offset 8
+    s[i] = _mm512_add_ps(_mm512_maskz_shuffle_f32x4(0xffff, a[i].v, a[i + 8].v, 0x44), _mm512_maskz_shuffle_f32x4(0xffff, a[i].v, a[i + 8].v, 0xee));
+  for (int i = 0; i < 4; ++i)  // offset 4: 128-bit parts now hold trees i, i + 8, i + 4, i + 12
+    u[i] = _mm512_add_ps(_mm512_maskz_shuffle_f32x4(0xffff, s[i], s[i + 4], 0x88), _mm512_maskz_shuffle_f32x4(0xffff, s[i], s[i + 4], 0xdd));
+  __m512d const p = _mm512_castps_pd(_mm512_add_ps(_mm512_maskz_unpacklo_ps(0xffff, u[0], u[1]), _mm512_maskz_unpackhi_ps(0xffff, u[0], u[1])));
+  __m512d const q = _mm512_castps_pd(_mm512_add_ps(_mm512_maskz_unpacklo_ps(0xffff, u[2], u[3]), _mm512_maskz_unpackhi_ps(0xffff, u[2], u[3])));
+  __m512 const r = _mm512_add_ps(_mm512_castpd_ps(_mm512_maskz_unpacklo_pd(0xff, p, q)), _mm512_castpd_ps(_mm512_maskz_unpackhi_pd(0xff, p, q)));
+  return {_mm512_maskz_shuffle_f32x4(0xffff, r, r, 0xd8)};  // parts 0, 8, 4, 12 -> 0, 4, 8, 12
+}
+/// Lane l of out[k] = lane k of v[l].
+GRAFT_INLINE void transpose16(lanes* v) {
+  __m512 t[16];
+  __m512 u[16];
+  for (int i = 0; i < 8; ++i) {
+    t[2 * i] = _mm512_maskz_unpacklo_ps(0xffff, v[2 * i].v, v[2 * i + 1].v);
+    t[2 * i + 1] = _mm512_maskz_unpackhi_ps(0xffff, v[2 * i].v, v[2 * i + 1].v);
+  }
+  for (int i = 0; i < 4; ++i)
+    for (int h = 0; h < 2; ++h) {
+      __m512d const a = _mm512_castps_pd(t[4 * i + h]);
+      __m512d const b = _mm512_castps_pd(t[4 * i + h + 2]);
+      u[4 * i + 2 * h] = _mm512_castpd_ps(_mm512_maskz_unpacklo_pd(0xff, a, b));
+      u[4 * i + 2 * h + 1] = _mm512_castpd_ps(_mm512_maskz_unpackhi_pd(0xff, a, b));
+    }
+  for (int j = 0; j < 4; ++j) {
+    __m512 const a = _mm512_maskz_shuffle_f32x4(0xffff, u[j], u[4 + j], 0x88);
+    __m512 const b = _mm512_maskz_shuffle_f32x4(0xffff, u[j], u[4 + j], 0xdd);
+    __m512 const c = _mm512_maskz_shuffle_f32x4(0xffff, u[8 + j], u[12 + j], 0x88);
+    __m512 const d = _mm512_maskz_shuffle_f32x4(0xffff, u[8 + j], u[12 + j], 0xdd);
+    v[j].v = _mm512_maskz_shuffle_f32x4(0xffff, a, c, 0x88);
+    v[8 + j].v = _mm512_maskz_shuffle_f32x4(0xffff, a, c, 0xdd);
+    v[4 + j].v = _mm512_maskz_shuffle_f32x4(0xffff, b, d, 0x88);
+    v[12 + j].v = _mm512_maskz_shuffle_f32x4(0xffff, b, d, 0xdd);
+  }
+}
+/// v[k] lane l = p[l * ld + k]. Rows come in as 128-bit quarters (inserts from memory use no shuffle port), then 4 x 4.
+GRAFT_INLINE void load_transposed(lanes* v, float const* p, index_t ld) {
+  repeat<4>([&](auto c) __attribute__((always_inline)) {
+    __m512 q[4];
+    repeat<4>([&](auto i) __attribute__((always_inline)) {
+      float const* const s = p + i * ld + 4 * c;
+      __m512 z = _mm512_maskz_broadcast_f32x4(0xffff, _mm_loadu_ps(s));
+      z = _mm512_mask_broadcast_f32x4(z, 0x00f0, _mm_loadu_ps(s + 4 * ld));
+      z = _mm512_mask_broadcast_f32x4(z, 0x0f00, _mm_loadu_ps(s + 8 * ld));
+      q[i] = _mm512_mask_broadcast_f32x4(z, 0xf000, _mm_loadu_ps(s + 12 * ld));
+    });
+    __m512d const l01 = _mm512_castps_pd(_mm512_maskz_unpacklo_ps(0xffff, q[0], q[1]));
+    __m512d const h01 = _mm512_castps_pd(_mm512_maskz_unpackhi_ps(0xffff, q[0], q[1]));
+    __m512d const l23 = _mm512_castps_pd(_mm512_maskz_unpacklo_ps(0xffff, q[2], q[3]));
+    __m512d const h23 = _mm512_castps_pd(_mm512_maskz_unpackhi_ps(0xffff, q[2], q[3]));
+    v[4 * c].v = _mm512_castpd_ps(_mm512_maskz_unpacklo_pd(0xff, l01, l23));
+    v[4 * c + 1].v = _mm512_castpd_ps(_mm512_maskz_unpackhi_pd(0xff, l01, l23));
+    v[4 * c + 2].v = _mm512_castpd_ps(_mm512_maskz_unpacklo_pd(0xff, h01, h23));
+    v[4 * c + 3].v = _mm512_castpd_ps(_mm512_maskz_unpackhi_pd(0xff, h01, h23));
+  });
+}
+
+#else  // 256-bit vectors or none
+
+#if GRAFT_LEVEL_NUMBER == 1
+
+struct lanes {
+  __m256 a;
+  __m256 b;
+};
+inline constexpr int row_tile_shrink = 2;
+inline constexpr int rank_tile_shrink = 2;
+inline constexpr int row_tile_expand = 6;
+inline constexpr int vector_tile_expand = 1;
+
+GRAFT_INLINE lanes zero() { return {_mm256_setzero_ps(), _mm256_setzero_ps()}; }
+GRAFT_INLINE lanes splat(float f) { return {_mm256_set1_ps(f), _mm256_set1_ps(f)}; }
+GRAFT_INLINE lanes fma(lanes x, lanes y, lanes c) { return {_mm256_fmadd_ps(x.a, y.a, c.a), _mm256_fmadd_ps(x.b, y.b, c.b)}; }
+GRAFT_INLINE lanes mul(lanes x, lanes y) { return {_mm256_mul_ps(x.a, y.a), _mm256_mul_ps(x.b, y.b)}; }
+GRAFT_INLINE lanes add(lanes x, lanes y) { return {_mm256_add_ps(x.a, y.a), _mm256_add_ps(x.b, y.b)}; }
+GRAFT_INLINE __m256 widen(__m128i u, bfloat16) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(u), 16)); }
+GRAFT_INLINE __m256 widen(__m128i u, float16) { return _mm256_cvtph_ps(u); }
+GRAFT_INLINE __m256i narrow_half(__m256 f) {
+  __m256i const u = _mm256_castps_si256(f);
+  __m256i const odd = _mm256_and_si256(_mm256_srli_epi32(u, 16), _mm256_set1_epi32(1));
+  __m256i const r = _mm256_add_epi32(_mm256_add_epi32(u, _mm256_set1_epi32(0x7fff)), odd);
+  __m256i const nan = _mm256_castps_si256(_mm256_cmp_ps(f, f, _CMP_UNORD_Q));
+  return _mm256_srli_epi32(_mm256_blendv_epi8(r, _mm256_or_si256(u, _mm256_set1_epi32(0x400000)), nan), 16);
+}
+GRAFT_INLINE __m256i narrow(lanes x, bfloat16) {
+  return _mm256_permute4x64_epi64(_mm256_packus_epi32(narrow_half(x.a), narrow_half(x.b)), 0xd8);
+}
+GRAFT_INLINE __m256i narrow(lanes x, float16) {
+  return _mm256_inserti128_si256(_mm256_castsi128_si256(_mm256_cvtps_ph(x.a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)),
+                                 _mm256_cvtps_ph(x.b, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC), 1);
+}
+GRAFT_INLINE lanes load(float const* p) { return {_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }
+template <class T>
+GRAFT_INLINE lanes load(T const* p) {
+  auto const* const q = reinterpret_cast<__m128i const*>(p);
+  return {widen(_mm_loadu_si128(q), T{}), widen(_mm_loadu_si128(q + 1), T{})};
+}
+GRAFT_INLINE void store(float* p, lanes x) {
+  _mm256_storeu_ps(p, x.a);
+  _mm256_storeu_ps(p + 8, x.b);
+}
+template <class T>
+GRAFT_INLINE void store(T* p, lanes x) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), narrow(x, T{}));
+}
+GRAFT_INLINE lanes tree16(lanes const* l) {
+  __m256 o[2];
+  for (int h = 0; h < 2; ++h) {
+    __m256 s[8];
+    __m256 u[4];
+    for (int i = 0; i < 8; ++i) s[i] = _mm256_add_ps(l[8 * h + i].a, l[8 * h + i].b);  // offset 8 needs no shuffle
+    for (int i = 0; i < 4; ++i)
+      u[i] = _mm256_add_ps(_mm256_permute2f128_ps(s[i], s[i + 4], 0x20), _mm256_permute2f128_ps(s[i], s[i + 4], 0x31));
+    __m256d const p = _mm256_castps_pd(_mm256_add_ps(_mm256_unpacklo_ps(u[0], u[1]), _mm256_unpackhi_ps(u[0], u[1])));
+    __m256d const q = _mm256_castps_pd(_mm256_add_ps(_mm256_unpacklo_ps(u[2], u[3]), _mm256_unpackhi_ps(u[2], u[3])));
+    o[h] = _mm256_add_ps(_mm256_castpd_ps(_mm256_unpacklo_pd(p, q)), _mm256_castpd_ps(_mm256_unpackhi_pd(p, q)));
+  }
+  return {o[0], o[1]};
+}
+/// 8 x 8, in registers.
+GRAFT_INLINE void transpose8(__m256* v) {
+  __m256 t[8];
+  __m256 u[8];
+  for (int i = 0; i < 4; ++i) {
+    t[2 * i] = _mm256_unpacklo_ps(v[2 * i], v[2 * i + 1]);
+    t[2 * i + 1] = _mm256_unpackhi_ps(v[2 * i], v[2 * i + 1]);
+  }
+  for (int i = 0; i < 2; ++i)
+    for (int h = 0; h < 2; ++h) {
+      __m256d const a = _mm256_castps_pd(t[4 * i + h]);
+      __m256d const b = _mm256_castps_pd(t[4 * i + h + 2]);
+      u[4 * i + 2 * h] = _mm256_castpd_ps(_mm256_unpacklo_pd(a, b));
+      u[4 * i + 2 * h + 1] = _mm256_castpd_ps(_mm256_unpackhi_pd(a, b));
+    }
+  for (int j = 0; j < 4; ++j) {
+    v[j] = _mm256_permute2f128_ps(u[j], u[4 + j], 0x20);
+    v[4 + j] = _mm256_permute2f128_ps(u[j], u[4 + j], 0x31);
+  }
+}
+GRAFT_INLINE void transpose16(lanes* v) {
+  __m256 q[4][8];
+  for (int i = 0; i < 8; ++i) {
+    q[0][i] = v[i].a;
+    q[1][i] = v[i].b;
+    q[2][i] = v[8 + i].a;
+    q[3][i] = v[8 + i].b;
+  }
+  for (auto& block : q) transpose8(block);
+  for (int i = 0; i < 8; ++i) {
+    v[i] = {q[0][i], q[2][i]};
+    v[8 + i] = {q[1][i], q[3][i]};
+  }
+}
+
+#else
+
+struct lanes {
+  float v[16];
+};
+inline constexpr int row_tile_shrink = 2;
+inline constexpr int rank_tile_shrink = 2;
+inline constexpr int row_tile_expand = 4;
+inline constexpr int vector_tile_expand = 1;
+
+GRAFT_INLINE lanes zero() { return {}; }
+GRAFT_INLINE lanes splat(float f) {
+  lanes r;
+  for (float& e : r.v) e = f;
+  return r;
+}
+GRAFT_INLINE lanes fma(lanes const& a, lanes const& b, lanes c) {
+  for (int i = 0; i < 16; ++i) c.v[i] = std::fma(a.v[i], b.v[i], c.v[i]);
+  return c;
+}
+GRAFT_INLINE lanes mul(lanes a, lanes const& b) {
+  for (int i = 0; i < 16; ++i) a.v[i] = a.v[i] * b.v[i];
+  return a;
+}
+GRAFT_INLINE lanes add(lanes a, lanes const& b) {
+  for (int i = 0; i < 16; ++i) a.v[i] = a.v[i] + b.v[i];
+  return a;
+}
+template <class T>
+GRAFT_INLINE lanes load(T const* p) {
+  lanes r;
+  for (int i = 0; i < 16; ++i) r.v[i] = load_as<float>(p[i]);
+  return r;
+}
+template <class T>
+GRAFT_INLINE void store(T* p, lanes const& a) {
+  for (int i = 0; i < 16; ++i) p[i] = store_as<T>(a.v[i]);
+}
+GRAFT_INLINE lanes tree16(lanes const* a) {
+  lanes r;
+  for (int i = 0; i < 16; ++i) r.v[i] = tree(a[i].v);
+  return r;
+}
+GRAFT_INLINE void transpose16(lanes* v) {
+  for (int i = 0; i < 16; ++i)
+    for (int j = 0; j < i; ++j) std::swap(v[i].v[j], v[j].v[i]);
+}
+
+#endif
+
+/// The first `count` of sixteen; the others are +0.
+template <class T>
+GRAFT_INLINE lanes load_part(T const* p, index_t count) {
+  T t[16];
+  std::memset(static_cast<void*>(t), 0, sizeof t);
+  std::memcpy(static_cast<void*>(t), p, sizeof(T) * static_cast<std::size_t>(count));
+  return load(t);
+}
+template <class T>
+GRAFT_INLINE void store_part(T* p, lanes const& a, index_t count) {
+  T t[16];
+  store(t, a);
+  std::memcpy(static_cast<void*>(p), t, sizeof(T) * static_cast<std::size_t>(count));
+}
+/// v[k] lane l = p[l * ld + k].
+GRAFT_INLINE void load_transposed(lanes* v, float const* p, index_t ld) {
+  for (int i = 0; i < 16; ++i) v[i] = load(p + i * ld);
+  transpose16(v);
+}
+
+#endif
+
+}  // namespace graft::inline GRAFT_CONTRACT::detail::inline GRAFT_TARGET::GRAFT_LEVEL

@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: Apache-2.0
+/// @file
+/// Host bodies at every instruction set, in every translation unit. A region of target attributes surrounds the whole
+/// body: g++ does not change __AVX512F__ inside, so levels are selected by GRAFT_LEVEL_NUMBER; and a lambda only takes
+/// the target of its region if all that it is inlined into lies in the region too.
+#pragma once
+
+#include <cmath>
+#include <cstddef>
+#include <cstring>
+#include <type_traits>
+#include <utility>
+
+#include <graft/config.hpp>
+#include <graft/contracts.hpp>
+#include <graft/executor/host_team.hpp>
+#include <graft/executor/isa.hpp>
+#include <graft/kernels/host/operand.hpp>
+#include <graft/kernels/summation.hpp>
+
+#if defined(GRAFT_HAS_LEVELS)
+#include <immintrin.h>
+#endif
+
+namespace graft::inline GRAFT_CONTRACT::detail {
+
+// ---- Blocking: sizes of what is kept in caches. Bits do not depend on them. ---------------------------------------------
+
+inline constexpr index_t shrink_row_step = 12;   // rows of x widened at a time
+inline constexpr index_t shrink_rank_step = 64;  // ranks of A widened at a time
+inline constexpr index_t expand_row_group = 96;  // rows of v packed at a time
+inline constexpr index_t expand_w_floats = index_t{1} << 16;      // a block of w: 256 KiB
+inline constexpr index_t expand_stage_floats = index_t{1} << 17;  // a block of y that is not row-major fp32: 512 KiB
+
+/// Floats of scratch of shrink_chunk and shrink_rows.
+[[nodiscard]] constexpr index_t shrink_scratch(index_t ranks) {
+  return (shrink_row_step + (ranks < shrink_rank_step ? ranks : shrink_rank_step)) * kernels::chunk;
+}
+
+/// A block of columns of w, ready to be streamed.
+struct expand_block {
+  void const* w;
+  index_t ldw;
+  index_t panel_bytes;
+  void const* tail;
+  index_t columns;
+  storage kind;
+};
+
+struct expand_sizes {
+  index_t rows;     // that one pass over w serves
+  index_t columns;  // of one block
+  index_t w;        // floats of scratch
+  index_t v;
+  index_t stage;
+  [[nodiscard]] constexpr index_t floats() const { return w + v + stage; }
+};
+
+inline namespace GRAFT_TARGET {
+
+/// Is y computed in a copy? When it is not row-major, or 16-bit with more than one chunk (it must be rounded once).
+[[nodiscard]] inline bool expand_is_staged(expand_problem const& p) {
+  return p.y.column != 1 || (p.y.kind != storage::fp32 && p.depth > kernels::chunk);
+}
+/// v is broadcast element by element; it is copied when it is narrow, unscaled or spread over too many pages.
+[[nodiscard]] inline bool expand_packs_v(expand_problem const& p) {
+  return p.v.kind != storage::fp32 || (!p.scale_on_w && p.scale != 1.0F) || p.v.column > 256 || p.v.column < -256;
+}
+[[nodiscard]] inline expand_sizes expand_sizes_of(expand_problem const& p, index_t rows) {
+  auto const round_up = [](index_t n) { return (n + panel_width - 1) / panel_width * panel_width; };
+  index_t const depth = p.depth < kernels::chunk ? (p.depth == 0 ? 1 : p.depth) : kernels::chunk;
+  index_t const all = round_up(p.columns);
+  index_t const fits = rows <= 8 ? panel_width : expand_w_floats / depth / panel_width * panel_width;
+  expand_sizes s{};
+  s.columns = fits < all ? (fits < panel_width ? panel_width : fits) : all;
+  s.w = s.columns * depth;
+  s.v = expand_packs_v(p) ? (rows < expand_row_group ? rows : expand_row_group) * kernels::chunk : 0;
+  s.rows = rows == 0 ? 1 : rows;
+  if (expand_is_staged(p)) {
+    index_t const most = expand_stage_floats / s.columns;
+    if (s.rows > most) s.rows = most < 6 ? 6 : most;
+    s.stage = s.rows * s.columns;
+  }
+  return s;
+}
+
+struct level_functions {
+  void (*shrink_chunk)(shrink_problem const&, index_t, index_t, index_t, index_t, index_t, float*, index_t, bool, float*);
+  void (*shrink_rows)(shrink_problem const&, index_t, index_t, float*, float*);
+  void (*combine_chunks)(float const*, index_t, index_t, index_t, index_t, float, float*);
+  void (*expand_rows)(expand_problem const&, index_t, index_t, index_t, index_t, float*);
+  void (*unpack)(float const*, index_t, index_t, index_t, operand const&);
+};
+
+}  // namespace GRAFT_TARGET
+}  // namespace graft::inline GRAFT_CONTRACT::detail
+
+#define GRAFT_LEVEL baseline
+#define GRAFT_LEVEL_NUMBER 0
+#include <graft/kernels/host/lanes.inl.hpp>
+#include <graft/kernels/host/low_rank.inl.hpp>
+#undef GRAFT_LEVEL
+#undef GRAFT_LEVEL_NUMBER
+
+#if defined(GRAFT_HAS_LEVELS)
+
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx2,fma,f16c,bmi2"))), apply_to = function)
+#else
+#pragma GCC push_options
+#pragma GCC target("avx2,fma,f16c,bmi2,tune=haswell")
+#endif
+#define GRAFT_LEVEL avx2
+#define GRAFT_LEVEL_NUMBER 1
+#include <graft/kernels/host/lanes.inl.hpp>
+#include <graft/kernels/host/low_rank.inl.hpp>
+#undef GRAFT_LEVEL
+#undef GRAFT_LEVEL_NUMBER
+#if defined(__clang__)
+#pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif
+
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c,bmi2"))), apply_to = function)
+#else
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c,bmi2,tune=icelake-server")
+#endif
+#define GRAFT_LEVEL avx512
+#define GRAFT_LEVEL_NUMBER 2
+#include <graft/kernels/host/lanes.inl.hpp>
+#include <graft/kernels/host/low_rank.inl.hpp>
+#undef GRAFT_LEVEL
+#undef GRAFT_LEVEL_NUMBER
+#if defined(__clang__)
+#pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif
+
+#endif
+
+namespace graft::inline GRAFT_CONTRACT::detail {
+inline namespace GRAFT_TARGET {
+/// The bodies of the level in use.
+[[nodiscard]] inline level_functions const& host_functions() {
+#if defined(GRAFT_HAS_LEVELS)
+  isa const level = active_isa();
+  if (level == isa::avx512) return avx512::functions();
+  if (level == isa::avx2) return avx2::functions();
+#endif
+  return baseline::functions();
+}
+}  // namespace GRAFT_TARGET
+}  // namespace graft::inline GRAFT_CONTRACT::detail

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+/// @file
+/// What host bodies compute on: views with their types erased, so that one body per instruction set serves every mix of
+/// storage types, strides and executors (and compiles once).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <type_traits>
+
+#include <graft/config.hpp>
+#include <graft/contracts.hpp>
+#include <graft/kernels/panels.hpp>
+#include <graft/view/scalar.hpp>
+
+namespace graft::inline GRAFT_CONTRACT::detail {
+
+enum class storage : std::uint8_t { fp32, bf16, fp16 };
+
+template <class T>
+inline constexpr storage storage_of = std::is_same_v<T, bfloat16> ? storage::bf16 : std::is_same_v<T, float16> ? storage::fp16 : storage::fp32;
+
+/// A matrix of float, bfloat16 or float16 with any strides. Packed panels: `panel_rank` > 0.
+struct operand {
+  void* data;
+  storage kind;
+  index_t row;  // strides, in elements
+  index_t column;
+  index_t panel_rank = 0;
+
+  [[nodiscard]] operand transposed() const { return {data, kind, column, row, 0}; }
+  [[nodiscard]] operand at(index_t i, index_t j) const {
+    operand o = *this;
+    auto const width = static_cast<index_t>(kind == storage::fp32 ? sizeof(float) : sizeof(std::uint16_t));
+    o.data = static_cast<std::byte*>(data) + (i * row + j * column) * width;
+    return o;
+  }
+  template <class T>
+  [[nodiscard]] T* as() const {
+    return static_cast<T*>(data);
+  }
+};
+
+template <class View>
+[[nodiscard]] operand erased(View const& v) {
+  using value = typename View::value_type;
+  auto* const data = const_cast<value*>(v.data_handle());  // inputs are only read
+  if constexpr (is_panels<View>) return {data, storage_of<value>, 1, panel_width, v.extent(1)};
+  else return {data, storage_of<value>, v.stride(0), v.stride(1), 0};
+}
+
+/// v = scale x A^T, or the first half of a low-rank product.
+struct shrink_problem {
+  operand x;
+  operand a;
+  operand v;
+  index_t rows;
+  index_t ranks;
+  index_t length;
+  float scale;
+};
+
+/// y += (scale v) w^T with `depth` terms an element; the scale may sit on w (after exchanging the two).
+struct expand_problem {
+  operand v;
+  operand w;
+  operand y;
+  index_t rows;
+  index_t columns;
+  index_t depth;
+  float scale;
+  bool scale_on_w;
+};
+
+}  // namespace graft::inline GRAFT_CONTRACT::detail
