@@ -4,5 +4,4 @@
 
 #include "shared.hpp"
 
-float two_tu::second_serial(float* y) { return run(graft::serial{}, y); }
-float two_tu::second_openmp(float* y) { return run(graft::openmp{.threads = 2}, y); }
+void two_tu::second(float* y) { run(graft::openmp{.threads = 2}, y); }
