@@ -38,9 +38,9 @@ class extents {
     for (std::size_t i = 0; i < rank(); ++i)
       if (static_extent(i) == dynamic) values_[d++] = all[i];
   }
-  template <class... I>
-    requires(sizeof...(I) == sizeof...(Extents) && sizeof...(I) > 0 && (std::is_integral_v<I> && ...))
-  GRAFT_FN explicit constexpr extents(I... all) : extents(std::array<index_t, sizeof...(Extents)>{static_cast<index_t>(all)...}) {}
+  template <class... Index>
+    requires(sizeof...(Index) == sizeof...(Extents) && sizeof...(Index) > 0 && (std::is_integral_v<Index> && ...))
+  GRAFT_FN explicit constexpr extents(Index... all) : extents(std::array<index_t, sizeof...(Extents)>{static_cast<index_t>(all)...}) {}
 
   [[nodiscard]] GRAFT_FN constexpr index_t extent(std::size_t i) const {
     if (static_extent(i) != dynamic) return static_extent(i);
@@ -54,8 +54,8 @@ class extents {
 };
 
 namespace detail {
-template <std::size_t... I>
-auto all_dynamic(std::index_sequence<I...>) -> extents<(static_cast<void>(I), dynamic)...>;
+template <std::size_t... Dimension>
+auto all_dynamic(std::index_sequence<Dimension...>) -> extents<(static_cast<void>(Dimension), dynamic)...>;
 }  // namespace detail
 
 /// `Rank` run-time extents.

@@ -19,9 +19,9 @@
 
 namespace graft::inline GRAFT_CONTRACT {
 namespace detail {
-template <class E, std::size_t... I>
-auto extents_like(std::index_sequence<I...>)
-    -> extents<(E::static_extent(I) == std::dynamic_extent ? dynamic : static_cast<index_t>(E::static_extent(I)))...>;
+template <class E, std::size_t... Dimension>
+auto extents_like(std::index_sequence<Dimension...>)
+    -> extents<(E::static_extent(Dimension) == std::dynamic_extent ? dynamic : static_cast<index_t>(E::static_extent(Dimension)))...>;
 }  // namespace detail
 
 inline namespace GRAFT_TARGET {

@@ -73,15 +73,15 @@ class tensor_view {
     return s;
   }
   /// Unchecked.
-  template <class... I>
-    requires(sizeof...(I) == Extents::rank())
-  [[nodiscard]] GRAFT_FN constexpr T& operator()(I... i) const {
+  template <class... Index>
+    requires(sizeof...(Index) == Extents::rank())
+  [[nodiscard]] GRAFT_FN constexpr T& operator()(Index... i) const {
     return data_[offset(std::make_index_sequence<Extents::rank()>{}, i...)];
   }
 
  private:
-  template <std::size_t... D, class... I>
-  GRAFT_FN constexpr index_t offset(std::index_sequence<D...>, I... i) const {
+  template <std::size_t... D, class... Index>
+  GRAFT_FN constexpr index_t offset(std::index_sequence<D...>, Index... i) const {
     return (index_t{0} + ... + (static_cast<index_t>(i) * stride(D)));
   }
   template <class E, std::size_t... D>
@@ -138,17 +138,17 @@ struct exchanged<extents<A, B>> {
 inline namespace GRAFT_TARGET {
 
 /// Row-major data in the memory space `Space`: `view_in<device_space>(pointer, T, n)`.
-template <class Space, scalar T, std::integral... I>
-  requires(sizeof...(I) > 0)
-[[nodiscard]] constexpr auto view_in(T* data, I... shape) {
-  std::array<index_t, sizeof...(I)> const all{static_cast<index_t>(shape)...};
-  return tensor_view<T, dynamic_extents<sizeof...(I)>, Space>{data, dynamic_extents<sizeof...(I)>{all}, detail::row_major_strides(all)};
+template <class Space, scalar T, std::integral... Index>
+  requires(sizeof...(Index) > 0)
+[[nodiscard]] constexpr auto view_in(T* data, Index... shape) {
+  std::array<index_t, sizeof...(Index)> const all{static_cast<index_t>(shape)...};
+  return tensor_view<T, dynamic_extents<sizeof...(Index)>, Space>{data, dynamic_extents<sizeof...(Index)>{all}, detail::row_major_strides(all)};
 }
 
 /// Row-major host data: `view(pointer, T, n)`.
-template <scalar T, std::integral... I>
-  requires(sizeof...(I) > 0)
-[[nodiscard]] constexpr auto view(T* data, I... shape) {
+template <scalar T, std::integral... Index>
+  requires(sizeof...(Index) > 0)
+[[nodiscard]] constexpr auto view(T* data, Index... shape) {
   return graft::view_in<host_space>(data, shape...);
 }
 
@@ -188,9 +188,9 @@ template <class R>
 }
 
 /// Row-major extents over anything contiguous; its size must be their product.
-template <class R, std::integral... I>
-  requires(detail::contiguous_data<R> && sizeof...(I) > 0)
-[[nodiscard]] constexpr auto view(R&& data, I... shape) {
+template <class R, std::integral... Index>
+  requires(detail::contiguous_data<R> && sizeof...(Index) > 0)
+[[nodiscard]] constexpr auto view(R&& data, Index... shape) {
   auto const v = graft::view(static_cast<detail::range_element_t<R>*>(std::ranges::data(data)), shape...);
   if (v.size() != static_cast<index_t>(std::ranges::size(data))) [[unlikely]]
     detail::raise(shape_error(detail::text("graft::view: ", detail::shape_text(v), " has ", v.size(), " elements but the data has ",

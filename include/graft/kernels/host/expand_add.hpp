@@ -22,7 +22,8 @@ inline namespace GRAFT_TARGET {
 /// columns too few to fill panels while rows are many. An fma does not mind the order of its factors.
 [[nodiscard]] inline expand_problem oriented(expand_problem const& p) {
   bool const by_column = p.y.row == 1 && p.y.column != 1;
-  bool const narrow = p.w.panel_rank == 0 && p.rows > p.columns && (p.columns < panel_width || (p.depth >= 128 && p.rows >= 4 * p.columns));
+  bool const narrow = p.w.panel_rank == 0 && p.rows >= 4 * p.columns &&
+                      (p.columns < panel_width || (p.columns <= 4 * panel_width && p.depth >= 32));
   if (p.w.panel_rank > 0 || (!by_column && !narrow) || (by_column && p.columns > p.rows && p.rows < panel_width)) return p;
   return {p.w, p.v, p.y.transposed(), p.columns, p.rows, p.depth, p.scale, !p.scale_on_w};
 }
@@ -36,7 +37,7 @@ void expand_add_on_host(E const& ex, expand_problem const& given) {
   bool const by_rows = p.rows >= 24 * workers || panels < workers;
   index_t const most_rows = by_rows ? (p.rows + workers - 1) / workers : p.rows;
   index_t const least_rows = by_rows ? p.rows / workers : p.rows;
-  index_t const floats = std::max(expand_sizes_of(p, most_rows).floats(), expand_sizes_of(p, least_rows).floats());
+  index_t const floats = (std::max)(expand_sizes_of(p, most_rows).floats(), expand_sizes_of(p, least_rows).floats());
   auto const each = scratch_block::rounded(sizeof(float) * static_cast<std::size_t>(floats));
   scratch_block const memory(ex.resource(), each * static_cast<std::size_t>(workers));
   ex.region(workers, [&](auto const& w) {
@@ -44,7 +45,7 @@ void expand_add_on_host(E const& ex, expand_problem const& given) {
     if (by_rows) f.expand_rows(p, part_begin(p.rows, w.index(), w.size()), part_begin(p.rows, w.index() + 1, w.size()), 0, p.columns, scratch);
     else
       f.expand_rows(p, 0, p.rows, part_begin(panels, w.index(), w.size()) * panel_width,
-                    std::min(part_begin(panels, w.index() + 1, w.size()) * panel_width, p.columns), scratch);
+                    (std::min)(part_begin(panels, w.index() + 1, w.size()) * panel_width, p.columns), scratch);
   });
 }
 

@@ -8,7 +8,7 @@ namespace graft::inline GRAFT_CONTRACT::detail::inline GRAFT_TARGET::GRAFT_LEVEL
 /// -O2, and without any unrolling -O2 leaves accumulators in memory.
 template <int N, class F>
 GRAFT_INLINE void repeat(F const& f) {
-  [&]<int... I>(std::integer_sequence<int, I...>) __attribute__((always_inline)) { (f(std::integral_constant<int, I>{}), ...); }
+  [&]<int... Step>(std::integer_sequence<int, Step...>) __attribute__((always_inline)) { (f(std::integral_constant<int, Step>{}), ...); }
   (std::make_integer_sequence<int, N>{});
 }
 
@@ -106,26 +106,32 @@ GRAFT_INLINE void transpose16(lanes* v) {
     v[12 + j].v = _mm512_maskz_shuffle_f32x4(0xffff, b, d, 0xdd);
   }
 }
-/// v[k] lane l = p[l * ld + k]. Rows come in as 128-bit quarters (inserts from memory use no shuffle port), then 4 x 4.
-GRAFT_INLINE void load_transposed(lanes* v, float const* p, index_t ld) {
-  repeat<4>([&](auto c) __attribute__((always_inline)) {
-    __m512 q[4];
+/// v[k] lane l = p[l * ld + k] for k < 4. In 256-bit halves: rows come in as 128-bit quarters and inserts from memory, and
+/// 256-bit shuffles run on two ports where 512-bit ones have one.
+GRAFT_INLINE void load_transposed4(lanes* v, float const* p, index_t ld) {
+  __m256 h[2][4];
+  repeat<2>([&](auto half) __attribute__((always_inline)) {
+    __m256 q[4];
     repeat<4>([&](auto i) __attribute__((always_inline)) {
-      float const* const s = p + i * ld + 4 * c;
-      __m512 z = _mm512_maskz_broadcast_f32x4(0xffff, _mm_loadu_ps(s));
-      z = _mm512_mask_broadcast_f32x4(z, 0x00f0, _mm_loadu_ps(s + 4 * ld));
-      z = _mm512_mask_broadcast_f32x4(z, 0x0f00, _mm_loadu_ps(s + 8 * ld));
-      q[i] = _mm512_mask_broadcast_f32x4(z, 0xf000, _mm_loadu_ps(s + 12 * ld));
+      float const* const s = p + (8 * half + i) * ld;
+      q[i] = _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(s)), _mm_loadu_ps(s + 4 * ld), 1);
     });
-    __m512d const l01 = _mm512_castps_pd(_mm512_maskz_unpacklo_ps(0xffff, q[0], q[1]));
-    __m512d const h01 = _mm512_castps_pd(_mm512_maskz_unpackhi_ps(0xffff, q[0], q[1]));
-    __m512d const l23 = _mm512_castps_pd(_mm512_maskz_unpacklo_ps(0xffff, q[2], q[3]));
-    __m512d const h23 = _mm512_castps_pd(_mm512_maskz_unpackhi_ps(0xffff, q[2], q[3]));
-    v[4 * c].v = _mm512_castpd_ps(_mm512_maskz_unpacklo_pd(0xff, l01, l23));
-    v[4 * c + 1].v = _mm512_castpd_ps(_mm512_maskz_unpackhi_pd(0xff, l01, l23));
-    v[4 * c + 2].v = _mm512_castpd_ps(_mm512_maskz_unpacklo_pd(0xff, h01, h23));
-    v[4 * c + 3].v = _mm512_castpd_ps(_mm512_maskz_unpackhi_pd(0xff, h01, h23));
+    __m256d const l01 = _mm256_castps_pd(_mm256_unpacklo_ps(q[0], q[1]));
+    __m256d const h01 = _mm256_castps_pd(_mm256_unpackhi_ps(q[0], q[1]));
+    __m256d const l23 = _mm256_castps_pd(_mm256_unpacklo_ps(q[2], q[3]));
+    __m256d const h23 = _mm256_castps_pd(_mm256_unpackhi_ps(q[2], q[3]));
+    h[half][0] = _mm256_castpd_ps(_mm256_unpacklo_pd(l01, l23));
+    h[half][1] = _mm256_castpd_ps(_mm256_unpackhi_pd(l01, l23));
+    h[half][2] = _mm256_castpd_ps(_mm256_unpacklo_pd(h01, h23));
+    h[half][3] = _mm256_castpd_ps(_mm256_unpackhi_pd(h01, h23));
   });
+  repeat<4>([&](auto k) __attribute__((always_inline)) {
+    v[k].v = _mm512_maskz_insertf32x8(0xffff, _mm512_castps256_ps512(h[0][k]), h[1][k], 1);
+  });
+}
+/// v[k] lane l = p[l * ld + k] for k < 16.
+GRAFT_INLINE void load_transposed(lanes* v, float const* p, index_t ld) {
+  repeat<4>([&](auto c) __attribute__((always_inline)) { load_transposed4(v + 4 * c, p + 4 * c, ld); });
 }
 
 #else  // 256-bit vectors or none
@@ -225,6 +231,29 @@ GRAFT_INLINE void transpose16(lanes* v) {
   }
 }
 
+/// v[k] lane l = p[l * ld + k] for k < 4.
+GRAFT_INLINE void load_transposed4(lanes* v, float const* p, index_t ld) {
+  auto const half = [&](float const* s, __m256* out) __attribute__((always_inline)) {
+    __m256 q[4];
+    repeat<4>([&](auto i) __attribute__((always_inline)) {
+      q[i] = _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(s + i * ld)), _mm_loadu_ps(s + (i + 4) * ld), 1);
+    });
+    __m256d const l01 = _mm256_castps_pd(_mm256_unpacklo_ps(q[0], q[1]));
+    __m256d const h01 = _mm256_castps_pd(_mm256_unpackhi_ps(q[0], q[1]));
+    __m256d const l23 = _mm256_castps_pd(_mm256_unpacklo_ps(q[2], q[3]));
+    __m256d const h23 = _mm256_castps_pd(_mm256_unpackhi_ps(q[2], q[3]));
+    out[0] = _mm256_castpd_ps(_mm256_unpacklo_pd(l01, l23));
+    out[1] = _mm256_castpd_ps(_mm256_unpackhi_pd(l01, l23));
+    out[2] = _mm256_castpd_ps(_mm256_unpacklo_pd(h01, h23));
+    out[3] = _mm256_castpd_ps(_mm256_unpackhi_pd(h01, h23));
+  };
+  __m256 low[4];
+  __m256 high[4];
+  half(p, low);
+  half(p + 8 * ld, high);
+  for (int i = 0; i < 4; ++i) v[i] = {low[i], high[i]};
+}
+
 #else
 
 struct lanes {
@@ -241,7 +270,7 @@ GRAFT_INLINE lanes splat(float f) {
   for (float& e : r.v) e = f;
   return r;
 }
-GRAFT_INLINE lanes fma(lanes const& a, lanes const& b, lanes c) {
+__attribute__((noinline)) inline lanes fma(lanes const& a, lanes const& b, lanes c) {
   for (int i = 0; i < 16; ++i) c.v[i] = std::fma(a.v[i], b.v[i], c.v[i]);
   return c;
 }
@@ -272,6 +301,11 @@ GRAFT_INLINE void transpose16(lanes* v) {
   for (int i = 0; i < 16; ++i)
     for (int j = 0; j < i; ++j) std::swap(v[i].v[j], v[j].v[i]);
 }
+/// v[k] lane l = p[l * ld + k] for k < 4.
+GRAFT_INLINE void load_transposed4(lanes* v, float const* p, index_t ld) {
+  for (int k = 0; k < 4; ++k)
+    for (int l = 0; l < 16; ++l) v[k].v[l] = p[l * ld + k];
+}
 
 #endif
 
@@ -289,7 +323,7 @@ GRAFT_INLINE void store_part(T* p, lanes const& a, index_t count) {
   store(t, a);
   std::memcpy(static_cast<void*>(p), t, sizeof(T) * static_cast<std::size_t>(count));
 }
-/// v[k] lane l = p[l * ld + k].
+/// v[k] lane l = p[l * ld + k] for k < 16.
 GRAFT_INLINE void load_transposed(lanes* v, float const* p, index_t ld) {
   for (int i = 0; i < 16; ++i) v[i] = load(p + i * ld);
   transpose16(v);

@@ -30,11 +30,16 @@ inline constexpr index_t shrink_row_step = 12;   // rows of x widened at a time
 inline constexpr index_t shrink_rank_step = 64;  // ranks of A widened at a time
 inline constexpr index_t expand_row_group = 96;  // rows of v packed at a time
 inline constexpr index_t expand_w_floats = index_t{1} << 16;      // a block of w: 256 KiB
+inline constexpr index_t expand_small_w_floats = index_t{1} << 12;  // for few rows: 16 KiB
 inline constexpr index_t expand_stage_floats = index_t{1} << 17;  // a block of y that is not row-major fp32: 512 KiB
+
+/// Padding of rows in scratch: strides that are powers of two would put sixteen rows into the same cache set.
+inline constexpr index_t row_padding = 16;
+inline constexpr index_t packed_row = kernels::chunk + row_padding;
 
 /// Floats of scratch of shrink_chunk and shrink_rows.
 [[nodiscard]] constexpr index_t shrink_scratch(index_t ranks) {
-  return (shrink_row_step + (ranks < shrink_rank_step ? ranks : shrink_rank_step)) * kernels::chunk;
+  return (shrink_row_step + (ranks < shrink_rank_step ? ranks : shrink_rank_step)) * packed_row;
 }
 
 /// A block of columns of w, ready to be streamed.
@@ -66,20 +71,33 @@ inline namespace GRAFT_TARGET {
 [[nodiscard]] inline bool expand_packs_v(expand_problem const& p) {
   return p.v.kind != storage::fp32 || (!p.scale_on_w && p.scale != 1.0F) || p.v.column > 256 || p.v.column < -256;
 }
+/// Is w streamed as it lies in memory? When its outputs are side by side and it is fp32, or 16-bit and used only once.
+[[nodiscard]] inline bool expand_streams_w(expand_problem const& p, index_t rows) {
+  bool const scaled = p.scale_on_w && p.scale != 1.0F;
+  return !scaled && (p.w.kind == storage::fp32 || rows <= 4) && (p.w.panel_rank > 0 || p.w.row == 1);
+}
+/// Is w, stored output by output, turned in registers? When that is cheaper than packing it.
+[[nodiscard]] inline bool expand_turns_w(expand_problem const& p, index_t rows) {
+  bool const scaled = p.scale_on_w && p.scale != 1.0F;
+  return rows <= 4 && rows > 0 && !scaled && p.w.kind == storage::fp32 && p.w.panel_rank == 0 && p.w.column == 1 && p.w.row != 1 &&
+         p.depth <= kernels::chunk && !expand_is_staged(p) && !expand_packs_v(p);
+}
 [[nodiscard]] inline expand_sizes expand_sizes_of(expand_problem const& p, index_t rows) {
   auto const round_up = [](index_t n) { return (n + panel_width - 1) / panel_width * panel_width; };
   index_t const depth = p.depth < kernels::chunk ? (p.depth == 0 ? 1 : p.depth) : kernels::chunk;
   index_t const all = round_up(p.columns);
-  index_t const fits = rows <= 8 ? panel_width : expand_w_floats / depth / panel_width * panel_width;
+  bool const streams = expand_streams_w(p, rows);
+  index_t const block = rows > 8 ? expand_w_floats : streams ? all * depth : expand_small_w_floats;
+  index_t const fits = block / depth / panel_width * panel_width;
   expand_sizes s{};
   s.columns = fits < all ? (fits < panel_width ? panel_width : fits) : all;
-  s.w = s.columns * depth;
-  s.v = expand_packs_v(p) ? (rows < expand_row_group ? rows : expand_row_group) * kernels::chunk : 0;
+  s.w = (streams ? panel_width : s.columns) * depth;  // a streamed w only packs its tail
+  s.v = expand_packs_v(p) ? (rows < expand_row_group ? rows : expand_row_group) * packed_row : 0;
   s.rows = rows == 0 ? 1 : rows;
   if (expand_is_staged(p)) {
     index_t const most = expand_stage_floats / s.columns;
     if (s.rows > most) s.rows = most < 6 ? 6 : most;
-    s.stage = s.rows * s.columns;
+    s.stage = s.rows * (s.columns + row_padding);
   }
   return s;
 }

@@ -54,9 +54,22 @@ void unpack_as(float const* in, index_t ld, index_t ni, index_t nk, operand cons
       for (; k + 16 <= nk; k += 16) store(p + i * m.row + k, load(in + i * ld + k));
       if (k < nk) store_part(p + i * m.row + k, load_part(in + i * ld + k, nk - k), nk - k);
     }
+  } else if (m.row == 1) {
+    for (index_t i = 0; i < ni; i += 16)
+      for (index_t k = 0; k < nk; k += 16) {
+        index_t const wide = ni - i < 16 ? ni - i : 16;
+        index_t const deep = nk - k < 16 ? nk - k : 16;
+        lanes v[16];
+        for (int l = 0; l < 16; ++l) v[l] = l < wide ? load_part(in + (i + l) * ld + k, deep) : zero();
+        transpose16(v);
+        for (index_t l = 0; l < deep; ++l) {
+          if (wide == 16) store(p + i + (k + l) * m.column, v[l]);
+          else store_part(p + i + (k + l) * m.column, v[l], wide);
+        }
+      }
   } else {
-    for (index_t k = 0; k < nk; ++k)
-      for (index_t i = 0; i < ni; ++i) p[i * m.row + k * m.column] = store_as<T>(in[i * ld + k]);
+    for (index_t i = 0; i < ni; ++i)
+      for (index_t k = 0; k < nk; ++k) p[i * m.row + k * m.column] = store_as<T>(in[i * ld + k]);
   }
 }
 inline void unpack(float const* in, index_t ld, index_t ni, index_t nk, operand const& m) {
@@ -116,10 +129,8 @@ void dot_few(float const* x, index_t ldx, index_t rows, TA const* a, index_t lda
     dot_rows<2, 8>(x, ldx, a, lda, ranks, length, out, ldo, first);
     t = 2;
   }
-  if (t < rows) {
-    if (ranks >= 16) dot_rows<1, 16>(x + t * ldx, ldx, a, lda, ranks, length, out + t * ldo, ldo, first);
-    else dot_rows<1, 8>(x + t * ldx, ldx, a, lda, ranks, length, out + t * ldo, ldo, first);
-  }
+  // Not 1 x 16: sixteen rows whose stride is a power of two share one set of an 8-way cache and evict each other.
+  if (t < rows) dot_rows<1, 8>(x + t * ldx, ldx, a, lda, ranks, length, out + t * ldo, ldo, first);
 #else
   for (; t < rows; ++t) dot_rows<1, 4>(x + t * ldx, ldx, a, lda, ranks, length, out + t * ldo, ldo, first);
 #endif
@@ -144,22 +155,22 @@ inline void shrink_chunk(shrink_problem const& p, index_t t0, index_t t1, index_
   index_t const k0 = q * chunk;
   index_t const length = p.length - k0 < chunk ? p.length - k0 : chunk;
   float* const wx = scratch;
-  float* const wa = scratch + shrink_row_step * chunk;
+  float* const wa = scratch + shrink_row_step * packed_row;
   bool const few = t1 - t0 < 4;
   for (index_t j = j0; j < j1; j += shrink_rank_step) {
     index_t const ranks = j1 - j < shrink_rank_step ? j1 - j : shrink_rank_step;
     operand const a = p.a.at(j, k0);
     bool const direct_a = a.column == 1 && (few || a.kind == storage::fp32);
-    if (!direct_a) pack(a, ranks, length, wa, chunk);
+    if (!direct_a) pack(a, ranks, length, wa, packed_row);
     for (index_t t = t0; t < t1; t += shrink_row_step) {
       index_t const rows = t1 - t < shrink_row_step ? t1 - t : shrink_row_step;
       operand const x = p.x.at(t, k0);
       bool const direct_x = x.column == 1 && x.kind == storage::fp32;
-      if (!direct_x) pack(x, rows, length, wx, chunk);
+      if (!direct_x) pack(x, rows, length, wx, packed_row);
       float const* const xs = direct_x ? x.as<float const>() : wx;
-      index_t const ldx = direct_x ? x.row : chunk;
+      index_t const ldx = direct_x ? x.row : packed_row;
       float* const o = out + (t - t0) * ldo + (j - j0);
-      if (!direct_a) dot_many(xs, ldx, rows, wa, chunk, ranks, length, o, ldo, first);
+      if (!direct_a) dot_many(xs, ldx, rows, wa, packed_row, ranks, length, o, ldo, first);
       else if (a.kind == storage::fp32) dot_many(xs, ldx, rows, a.as<float const>(), a.row, ranks, length, o, ldo, first);
       else if (a.kind == storage::bf16) dot_few(xs, ldx, rows, a.as<bfloat16 const>(), a.row, ranks, length, o, ldo, first);
       else dot_few(xs, ldx, rows, a.as<float16 const>(), a.row, ranks, length, o, ldo, first);
@@ -171,7 +182,11 @@ inline void shrink_chunk(shrink_problem const& p, index_t t0, index_t t1, index_
 inline void shrink_rows(shrink_problem const& p, index_t t0, index_t t1, float* out, float* scratch) {
   index_t const chunks = (p.length + kernels::chunk - 1) / kernels::chunk;
   index_t const count = (t1 - t0) * p.ranks;
-  for (index_t q = 0; q < chunks; ++q) shrink_chunk(p, t0, t1, 0, p.ranks, q, out, p.ranks, q == 0, scratch);
+  // Few rows only stream A: along its rows, eight at a time. Many rows reuse a chunk of A while it is in the cache.
+  index_t const group = t1 - t0 < 4 ? 8 : p.ranks;
+  for (index_t j = 0; j < p.ranks; j += group)
+    for (index_t q = 0; q < chunks; ++q)
+      shrink_chunk(p, t0, t1, j, p.ranks - j < group ? p.ranks : j + group, q, out + j, p.ranks, q == 0, scratch);
   if (chunks == 0) std::memset(out, 0, sizeof(float) * static_cast<std::size_t>(count));
   multiply(out, count, p.scale);
 }
@@ -189,7 +204,7 @@ inline void combine_chunks(float const* part, index_t chunks, index_t first, ind
 
 /// MT rows x NV vectors of 16 columns: y <- chain of fma over `depth` terms from y; `more`: from +0, then added to y.
 template <int MT, int NV, class TW, class TY>
-GRAFT_INLINE void expand_tile(float const* v, index_t vrow, index_t vcolumn, index_t depth, TW const* w, index_t ldw, TY* y, index_t ldy,
+void expand_tile(float const* v, index_t vrow, index_t vcolumn, index_t depth, TW const* w, index_t ldw, TY* y, index_t ldy,
                               bool more) {
   lanes c[MT * NV];
   if (more) repeat<MT * NV>([&](auto i) __attribute__((always_inline)) { c[i] = zero(); });
@@ -228,18 +243,27 @@ void expand_panel(float const* v, index_t vrow, index_t vcolumn, index_t rows, i
   }
 }
 
-/// The same for the `columns` < 64 at the end of a row: by way of a copy, so that nothing outside y is touched.
+/// `rows` rows x one vector.
+template <class TY>
+void expand_vector(float const* v, index_t vrow, index_t vcolumn, index_t rows, index_t depth, float const* w, index_t ldw, TY* y, index_t ldy,
+                   bool more) {
+  index_t t = 0;
+  if constexpr (row_tile_expand == 6)
+    if (rows == 6) return expand_tile<6, 1>(v, vrow, vcolumn, depth, w, ldw, y, ldy, more);
+  for (; t + 4 <= rows; t += 4) expand_tile<4, 1>(v + t * vrow, vrow, vcolumn, depth, w, ldw, y + t * ldy, ldy, more);
+  for (; t < rows; ++t) expand_tile<1, 1>(v + t * vrow, vrow, vcolumn, depth, w, ldw, y + t * ldy, ldy, more);
+}
+/// The same for the `columns` < 64 at the end of a row; the last ones by way of a copy, so that nothing outside y is touched.
 template <class TY>
 void expand_tail(float const* v, index_t vrow, index_t vcolumn, index_t rows, index_t columns, index_t depth, float const* w, index_t ldw,
                  TY* y, index_t ldy, bool more) {
-  alignas(64) float row[16];
-  for (index_t t = 0; t < rows; ++t)
-    for (index_t i = 0; i < columns; i += 16) {
-      index_t const count = columns - i < 16 ? columns - i : 16;
-      store(row, load_part(y + t * ldy + i, count));
-      expand_tile<1, 1>(v + t * vrow, vrow, vcolumn, depth, w + i, ldw, row, 16, more);
-      store_part(y + t * ldy + i, load(row), count);
-    }
+  index_t i = 0;
+  for (; i + 16 <= columns; i += 16) expand_vector(v, vrow, vcolumn, rows, depth, w + i, ldw, y + i, ldy, more);
+  if (i == columns) return;
+  alignas(64) float part[row_tile_expand * 16];
+  for (index_t t = 0; t < rows; ++t) store(part + 16 * t, load_part(y + t * ldy + i, columns - i));
+  expand_vector(v, vrow, vcolumn, rows, depth, w + i, ldw, part, 16, more);
+  for (index_t t = 0; t < rows; ++t) store_part(y + t * ldy + i, load(part + 16 * t), columns - i);
 }
 
 /// One tile of at most row_tile_expand rows against all panels of a block of columns.
@@ -249,6 +273,9 @@ void expand_row_tile(float const* v, index_t vrow, index_t vcolumn, index_t rows
   for (index_t c = 0; c < b.columns; c += panel_width) {
     index_t const columns = b.columns - c < panel_width ? b.columns - c : panel_width;
     auto const* const w = static_cast<std::byte const*>(b.w) + c / panel_width * b.panel_bytes;
+    if (c + 3 * panel_width <= b.columns)  // rows of y are more streams than the hardware follows
+      for (index_t t = 0; t < rows; ++t)
+        for (index_t i = 0; i < panel_width; i += static_cast<index_t>(64 / sizeof(TY))) __builtin_prefetch(y + t * ldy + c + 2 * panel_width + i, 1);
     if (columns < panel_width)
       expand_tail(v, vrow, vcolumn, rows, columns, depth, static_cast<float const*>(b.tail), panel_width, y + c, ldy, more);
     else if (b.kind == storage::fp32)
@@ -257,6 +284,48 @@ void expand_row_tile(float const* v, index_t vrow, index_t vcolumn, index_t rows
       expand_panel(v, vrow, vcolumn, rows, depth, reinterpret_cast<bfloat16 const*>(w), b.ldw, y + c, ldy, more);
     else expand_panel(v, vrow, vcolumn, rows, depth, reinterpret_cast<float16 const*>(w), b.ldw, y + c, ldy, more);
   }
+}
+
+/// MT rows against a w that is stored output by output (a checkpoint's B): four terms of sixteen outputs are turned in
+/// registers and used at once.
+template <int MT, class TY>
+void expand_turned_rows(float const* v, index_t vrow, index_t vcolumn, index_t depth, float const* w, index_t ldw, TY* y, index_t ldy,
+                        index_t columns) {
+  index_t o = 0;
+  for (; o + 16 <= columns; o += 16) {
+    float const* const b = w + o * ldw;
+    lanes c[MT];
+    repeat<MT>([&](auto t) __attribute__((always_inline)) { c[t] = load(y + t * ldy + o); });
+    index_t j = 0;
+    for (; j + 4 <= depth; j += 4) {
+      lanes q[4];
+      load_transposed4(q, b + j, ldw);
+      repeat<4>([&](auto k) __attribute__((always_inline)) {
+        repeat<MT>([&](auto t) __attribute__((always_inline)) { c[t] = fma(splat(v[t * vrow + (j + k) * vcolumn]), q[k], c[t]); });
+      });
+    }
+    for (; j < depth; ++j) {
+      alignas(64) float column[16];
+      for (index_t l = 0; l < 16; ++l) column[l] = b[l * ldw + j];
+      lanes const q = load(column);
+      repeat<MT>([&](auto t) __attribute__((always_inline)) { c[t] = fma(splat(v[t * vrow + j * vcolumn]), q, c[t]); });
+    }
+    repeat<MT>([&](auto t) __attribute__((always_inline)) { store(y + t * ldy + o, c[t]); });
+  }
+  for (; o < columns; ++o)
+    for (index_t t = 0; t < MT; ++t) {
+      float sum = load_as<float>(y[t * ldy + o]);
+      for (index_t j = 0; j < depth; ++j) sum = std::fma(v[t * vrow + j * vcolumn], w[o * ldw + j], sum);
+      y[t * ldy + o] = store_as<TY>(sum);
+    }
+}
+template <class TY>
+void expand_turned(float const* v, index_t vrow, index_t vcolumn, index_t rows, index_t depth, float const* w, index_t ldw, TY* y, index_t ldy,
+                   index_t columns) {
+  if (rows == 1) expand_turned_rows<1>(v, vrow, vcolumn, depth, w, ldw, y, ldy, columns);
+  else if (rows == 2) expand_turned_rows<2>(v, vrow, vcolumn, depth, w, ldw, y, ldy, columns);
+  else if (rows == 3) expand_turned_rows<3>(v, vrow, vcolumn, depth, w, ldw, y, ldy, columns);
+  else expand_turned_rows<4>(v, vrow, vcolumn, depth, w, ldw, y, ldy, columns);
 }
 
 /// Columns [c0, c0 + columns) of w over terms [j0, j0 + depth): as they lie in memory where that will do, else packed.
@@ -268,7 +337,6 @@ inline expand_block expand_prepare(expand_problem const& p, index_t rows, index_
   b.panel_bytes = depth * panel_width * static_cast<index_t>(sizeof(float));
   b.w = scratch;
   bool const scaled = p.scale_on_w && p.scale != 1.0F;
-  bool const in_place = !scaled && (p.w.kind == storage::fp32 || rows <= 4);
   index_t const width = p.w.kind == storage::fp32 ? 4 : 2;
   index_t const whole = columns / panel_width * panel_width;
   auto const panel_at = [&](index_t c) {  // rows are terms, columns are outputs
@@ -279,7 +347,7 @@ inline expand_block expand_prepare(expand_problem const& p, index_t rows, index_
     o.column = 1;
     return o;
   };
-  if (in_place && (p.w.panel_rank > 0 || p.w.row == 1)) {
+  if (expand_streams_w(p, rows)) {
     operand const o = panel_at(0);
     b.kind = p.w.kind;
     b.w = o.data;
@@ -290,7 +358,7 @@ inline expand_block expand_prepare(expand_problem const& p, index_t rows, index_
     if (scaled) multiply(scratch, whole * depth, p.scale);
   }
   if (whole < columns) {
-    float* const tail = scratch + whole * depth;
+    float* const tail = expand_streams_w(p, rows) ? scratch : scratch + whole * depth;
     pack(panel_at(whole), depth, columns - whole, tail, panel_width);
     if (scaled)
       for (index_t j = 0; j < depth; ++j) multiply(tail + j * panel_width, (columns - whole + 15) / 16 * 16, p.scale);
@@ -305,15 +373,25 @@ inline void expand_rows(expand_problem const& p, index_t r0, index_t r1, index_t
   index_t const chunks = (p.depth + chunk - 1) / chunk;
   bool const staged = expand_is_staged(p);
   bool const packs_v = expand_packs_v(p);
+  if (expand_turns_w(p, r1 - r0)) {
+    float const* v = p.v.at(r0, 0).as<float const>();
+    float const* const w = p.w.at(c0, 0).as<float const>();
+    operand const y = p.y.at(r0, c0);
+    if (y.kind == storage::fp32) expand_turned(v, p.v.row, p.v.column, r1 - r0, p.depth, w, p.w.row, y.as<float>(), y.row, c1 - c0);
+    else if (y.kind == storage::bf16) expand_turned(v, p.v.row, p.v.column, r1 - r0, p.depth, w, p.w.row, y.as<bfloat16>(), y.row, c1 - c0);
+    else expand_turned(v, p.v.row, p.v.column, r1 - r0, p.depth, w, p.w.row, y.as<float16>(), y.row, c1 - c0);
+    return;
+  }
   expand_sizes const sizes = expand_sizes_of(p, r1 - r0);
   float* const wpack = scratch;
   float* const vpack = wpack + sizes.w;
   float* const stage = vpack + sizes.v;
+  index_t const stage_row = sizes.columns + row_padding;
   for (index_t rs = r0; rs < r1; rs += sizes.rows)
     for (index_t c = c0; c < c1; c += sizes.columns) {
       index_t const re = r1 - rs < sizes.rows ? r1 : rs + sizes.rows;
       index_t const columns = c1 - c < sizes.columns ? c1 - c : sizes.columns;
-      if (staged) pack(p.y.at(rs, c), re - rs, columns, stage, sizes.columns);
+      if (staged) pack(p.y.at(rs, c), re - rs, columns, stage, stage_row);
       for (index_t q = 0; q < chunks; ++q) {
         index_t const j0 = q * chunk;
         index_t const depth = p.depth - j0 < chunk ? p.depth - j0 : chunk;
@@ -324,18 +402,18 @@ inline void expand_rows(expand_problem const& p, index_t r0, index_t r1, index_t
           index_t vrow = p.v.row;
           index_t vcolumn = p.v.column;
           if (packs_v) {
-            pack(p.v.at(rg, j0), group_end - rg, depth, vpack, chunk);
+            pack(p.v.at(rg, j0), group_end - rg, depth, vpack, packed_row);
             if (!p.scale_on_w && p.scale != 1.0F)
-              for (index_t t = 0; t < group_end - rg; ++t) multiply(vpack + t * chunk, depth, p.scale);
+              for (index_t t = 0; t < group_end - rg; ++t) multiply(vpack + t * packed_row, depth, p.scale);
             v = vpack;
-            vrow = chunk;
+            vrow = packed_row;
             vcolumn = 1;
           }
           for (index_t t = rg; t < group_end;) {
             index_t const left = group_end - t;
             index_t const rows = left >= row_tile_expand && left != 8 ? row_tile_expand : left < 4 ? left : 4;
             float const* const vt = v + (t - rg) * vrow;
-            if (staged) expand_row_tile(vt, vrow, vcolumn, rows, depth, block, stage + (t - rs) * sizes.columns, sizes.columns, q > 0);
+            if (staged) expand_row_tile(vt, vrow, vcolumn, rows, depth, block, stage + (t - rs) * stage_row, stage_row, q > 0);
             else if (p.y.kind == storage::fp32)
               expand_row_tile(vt, vrow, vcolumn, rows, depth, block, p.y.at(t, c).as<float>(), p.y.row, q > 0);
             else if (p.y.kind == storage::bf16)
@@ -345,7 +423,7 @@ inline void expand_rows(expand_problem const& p, index_t r0, index_t r1, index_t
           }
         }
       }
-      if (staged) unpack(stage, sizes.columns, re - rs, columns, p.y.at(rs, c));
+      if (staged) unpack(stage, stage_row, re - rs, columns, p.y.at(rs, c));
     }
 }
 

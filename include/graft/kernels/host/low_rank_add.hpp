@@ -30,13 +30,13 @@ void low_rank_add_on_host(E const& ex, shrink_problem const& s, operand const& b
     return expand_problem{{v, storage::fp32, s.ranks, 1, 0}, b, y.at(first_row, 0), rows, columns, s.ranks, 1.0F, false};
   };
   index_t const for_shrink = shrink_scratch(s.ranks);
-  auto const floats_of = [&](index_t rows) { return std::max(for_shrink, expand_sizes_of(expand_of(nullptr, rows, 0), rows).floats()); };
+  auto const floats_of = [&](index_t rows) { return (std::max)(for_shrink, expand_sizes_of(expand_of(nullptr, rows, 0), rows).floats()); };
 
   if (workers == 1 || (s.rows >= 32 && s.rows >= 12 * workers)) {  // rows over workers; nothing shared, no barrier
     index_t const most = (s.rows + workers - 1) / workers;
-    index_t const block = std::min(most, low_rank_row_block);
+    index_t const block = (std::min)(most, low_rank_row_block);
     index_t floats = 0;
-    for (index_t rows : {block, most % block, s.rows / workers % block, std::min(s.rows / workers, block)}) floats = std::max(floats, floats_of(rows));
+    for (index_t rows : {block, most % block, s.rows / workers % block, (std::min)(s.rows / workers, block)}) floats = (std::max)(floats, floats_of(rows));
     auto const kept = scratch_block::rounded(sizeof(float) * static_cast<std::size_t>(block * s.ranks + 16));
     auto const each = kept + scratch_block::rounded(sizeof(float) * static_cast<std::size_t>(floats));
     scratch_block const memory(ex.resource(), each * static_cast<std::size_t>(workers));
@@ -46,7 +46,7 @@ void low_rank_add_on_host(E const& ex, shrink_problem const& s, operand const& b
       auto* const scratch = reinterpret_cast<float*>(mine + kept);
       index_t const end = part_begin(s.rows, w.index() + 1, w.size());
       for (index_t t = part_begin(s.rows, w.index(), w.size()); t < end; t += block) {
-        index_t const u = std::min(t + block, end);
+        index_t const u = (std::min)(t + block, end);
         f.shrink_rows(s, t, u, v, scratch);
         f.expand_rows(expand_of(v, u - t, t), 0, u - t, 0, columns, scratch);
       }
@@ -70,7 +70,7 @@ void low_rank_add_on_host(E const& ex, shrink_problem const& s, operand const& b
     w.barrier();
     f.combine_chunks(part, items.chunks, 0, count, count, s.scale, v);
     f.expand_rows(expand_of(v, s.rows, 0), 0, s.rows, part_begin(panels, w.index(), w.size()) * panel_width,
-                  std::min(part_begin(panels, w.index() + 1, w.size()) * panel_width, columns), scratch);
+                  (std::min)(part_begin(panels, w.index() + 1, w.size()) * panel_width, columns), scratch);
   });
 }
 

@@ -28,15 +28,15 @@ struct operand {
   index_t column;
   index_t panel_rank = 0;
 
-  [[nodiscard]] operand transposed() const { return {data, kind, column, row, 0}; }
-  [[nodiscard]] operand at(index_t i, index_t j) const {
+  [[nodiscard]] GRAFT_FN operand transposed() const { return {data, kind, column, row, 0}; }
+  [[nodiscard]] GRAFT_FN operand at(index_t i, index_t j) const {
     operand o = *this;
     auto const width = static_cast<index_t>(kind == storage::fp32 ? sizeof(float) : sizeof(std::uint16_t));
     o.data = static_cast<std::byte*>(data) + (i * row + j * column) * width;
     return o;
   }
   template <class T>
-  [[nodiscard]] T* as() const {
+  [[nodiscard]] GRAFT_FN T* as() const {
     return static_cast<T*>(data);
   }
 };
