@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: Apache-2.0
+/// @file
+/// Component graft::io: adapters to and from files. Needs nlohmann-json.
+#pragma once
+
+#include <graft/io/adapter_config.hpp>
+#include <graft/io/errors.hpp>
+#include <graft/io/file_bytes.hpp>
+#include <graft/io/json.hpp>
+#include <graft/io/name_pattern.hpp>
+#include <graft/io/peft_checkpoint.hpp>
+#include <graft/io/safetensors.hpp>
