@@ -93,12 +93,12 @@ template <class View>
 }
 
 /// a * b, or an error that names what was being sized.
-[[nodiscard]] inline index_t checked_product(index_t a, index_t b, std::string_view what) {
+[[nodiscard]] constexpr index_t checked_product(index_t a, index_t b, std::string_view what) {
   index_t p = 0;
   if (__builtin_mul_overflow(a, b, &p)) raise(shape_error(text("graft: ", what, ": ", a, " x ", b, " overflows 64 bits")));
   return p;
 }
-[[nodiscard]] inline index_t checked_sum(index_t a, index_t b, std::string_view what) {
+[[nodiscard]] constexpr index_t checked_sum(index_t a, index_t b, std::string_view what) {
   index_t s = 0;
   if (__builtin_add_overflow(a, b, &s)) raise(shape_error(text("graft: ", what, ": ", a, " + ", b, " overflows 64 bits")));
   return s;
