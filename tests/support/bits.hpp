@@ -71,7 +71,8 @@ class tally {
   [[nodiscard]] int count() const { return count_; }
   /// Empty, or the number of complaints and the first five.
   [[nodiscard]] std::string text() const {
-    return failed_ == 0 ? std::string() : std::to_string(failed_) + " of " + std::to_string(count_) + " comparisons failed:" + text_;
+    return failed_ == 0 ? std::string()
+                        : std::to_string(failed_) + " of " + std::to_string(count_) + " comparisons failed:" + text_;
   }
 
  private:

@@ -21,7 +21,9 @@ class random_bits {
     return z ^ (z >> 31U);
   }
   /// 0, ..., count - 1
-  std::int64_t below(std::int64_t count) { return static_cast<std::int64_t>((*this)() % static_cast<std::uint64_t>(count)); }
+  std::int64_t below(std::int64_t count) {
+    return static_cast<std::int64_t>((*this)() % static_cast<std::uint64_t>(count));
+  }
   /// [-1, 1) in steps of 2^-23: never so simple that an error would not show.
   float number() { return static_cast<float>(static_cast<std::int32_t>((*this)() >> 40U) - (1 << 23)) * 0x1p-23F; }
   template <class T>

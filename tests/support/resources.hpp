@@ -37,14 +37,18 @@ class watched_resource : public std::pmr::memory_resource {
     for (std::size_t i = 0; i < fence; ++i) overrun = overrun || memory[i] != mark || memory[fence + size + i] != mark;
     ::operator delete(memory, std::align_val_t{alignment});
   }
-  [[nodiscard]] bool do_is_equal(std::pmr::memory_resource const& other) const noexcept override { return this == &other; }
+  [[nodiscard]] bool do_is_equal(std::pmr::memory_resource const& other) const noexcept override {
+    return this == &other;
+  }
 };
 
 /// Has no memory.
 class empty_resource : public std::pmr::memory_resource {
   void* do_allocate(std::size_t, std::size_t) override { throw std::bad_alloc{}; }
   void do_deallocate(void*, std::size_t, std::size_t) override {}
-  [[nodiscard]] bool do_is_equal(std::pmr::memory_resource const& other) const noexcept override { return this == &other; }
+  [[nodiscard]] bool do_is_equal(std::pmr::memory_resource const& other) const noexcept override {
+    return this == &other;
+  }
 };
 
 }  // namespace tests

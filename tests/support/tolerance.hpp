@@ -42,7 +42,8 @@ template <class Accumulate>
 /// Both, one after the other, with magnitude |y| + sum |scale x a b| (kernels/low_rank_add.hpp).
 template <class Accumulate>
 [[nodiscard]] double low_rank_bound(graft::index_t n, graft::index_t r, double magnitude) {
-  return (static_cast<double>(n) / 16.0 + 20.0 + static_cast<double>(r) + 1.0) * unit_roundoff<Accumulate>() * magnitude;
+  return (static_cast<double>(n) / 16.0 + 20.0 + static_cast<double>(r) + 1.0) * unit_roundoff<Accumulate>() *
+         magnitude;
 }
 /// `before` was the error; then the value is rounded once to T.
 template <class T>

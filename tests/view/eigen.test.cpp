@@ -19,7 +19,8 @@ template <class M>
 M counted(Eigen::Index rows, Eigen::Index columns) {
   M m(rows, columns);
   for (Eigen::Index i = 0; i < rows; ++i)
-    for (Eigen::Index j = 0; j < columns; ++j) m(i, j) = static_cast<typename M::Scalar>(static_cast<float>(10 * i + j));
+    for (Eigen::Index j = 0; j < columns; ++j)
+      m(i, j) = static_cast<typename M::Scalar>(static_cast<float>(10 * i + j));
   return m;
 }
 
@@ -28,7 +29,8 @@ template <class V, class M>
 bool same_elements(V const& v, M const& m) {
   bool same = v.extent(0) == m.rows() && v.extent(1) == m.cols();
   for (index_t i = 0; same && i < v.extent(0); ++i)
-    for (index_t j = 0; j < v.extent(1); ++j) same = same && static_cast<void const*>(&v(i, j)) == static_cast<void const*>(&m.coeffRef(i, j));
+    for (index_t j = 0; j < v.extent(1); ++j)
+      same = same && static_cast<void const*>(&v(i, j)) == static_cast<void const*>(&m.coeffRef(i, j));
   return same;
 }
 

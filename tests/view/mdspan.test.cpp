@@ -16,7 +16,8 @@ TEST_CASE("std::mdspan keeps its extents and its layout in the type", "[view][md
   for (int i = 0; i < 24; ++i) data[i] = static_cast<float>(i);
   std::mdspan<float, std::extents<std::size_t, std::dynamic_extent, 4>> const right(data, 6);
   auto const r = graft::view(right);
-  static_assert(decltype(r)::static_extent(0) == graft::dynamic && decltype(r)::static_extent(1) == 4 && decltype(r)::unit_dimension == 1);
+  static_assert(decltype(r)::static_extent(0) == graft::dynamic && decltype(r)::static_extent(1) == 4 &&
+                decltype(r)::unit_dimension == 1);
   CHECK(r(5, 3) == 23.0F);
   CHECK(&r(2, 1) == data + 9);
 
@@ -26,7 +27,8 @@ TEST_CASE("std::mdspan keeps its extents and its layout in the type", "[view][md
   CHECK(l(5, 1) == 11.0F);
 
   using shape = std::dextents<int, 2>;
-  std::mdspan<float, shape, std::layout_stride> const strided(data, std::layout_stride::mapping<shape>(shape(3, 4), std::array<int, 2>{8, 2}));
+  std::mdspan<float, shape, std::layout_stride> const strided(
+      data, std::layout_stride::mapping<shape>(shape(3, 4), std::array<int, 2>{8, 2}));
   auto const s = graft::view(strided);
   static_assert(decltype(s)::unit_dimension == graft::no_unit_dimension);
   CHECK(s(2, 3) == 22.0F);

@@ -32,8 +32,10 @@ struct format {
   [[nodiscard]] double rounded(double value) const {
     if (value == 0.0 || std::isinf(value)) return value;
     int const exponent = std::ilogb(value) < least_exponent ? least_exponent : std::ilogb(value);
-    double const nearest = std::ldexp(std::nearbyint(std::ldexp(value, fraction_bits - exponent)), exponent - fraction_bits);
-    if (std::abs(nearest) >= std::ldexp(1.0, most_exponent + 1)) return std::copysign(std::numeric_limits<double>::infinity(), value);
+    double const nearest =
+        std::ldexp(std::nearbyint(std::ldexp(value, fraction_bits - exponent)), exponent - fraction_bits);
+    if (std::abs(nearest) >= std::ldexp(1.0, most_exponent + 1))
+      return std::copysign(std::numeric_limits<double>::infinity(), value);
     return std::copysign(nearest, value);
   }
   /// The value of bits that are not NaN.
@@ -47,7 +49,8 @@ struct format {
     return (bits & 0x8000) != 0 ? -magnitude : magnitude;
   }
   [[nodiscard]] bool is_nan(std::uint16_t bits) const {
-    return (bits & 0x7fff) >> fraction_bits == most_exponent - least_exponent + 2 && (bits & ((1 << fraction_bits) - 1)) != 0;
+    return (bits & 0x7fff) >> fraction_bits == most_exponent - least_exponent + 2 &&
+           (bits & ((1 << fraction_bits) - 1)) != 0;
   }
 };
 template <class T>
@@ -74,20 +77,38 @@ void for_telling_doubles(F const& f) {
   for (unsigned bits = 0; bits < 0x7fffU; ++bits) {
     if (t.is_nan(static_cast<std::uint16_t>(bits + 1))) break;
     double const low = t.value(static_cast<std::uint16_t>(bits));
-    double const high = std::isinf(t.value(static_cast<std::uint16_t>(bits + 1))) ? std::ldexp(1.0, t.most_exponent + 1)
-                                                                                  : t.value(static_cast<std::uint16_t>(bits + 1));
+    double const high = std::isinf(t.value(static_cast<std::uint16_t>(bits + 1)))
+                            ? std::ldexp(1.0, t.most_exponent + 1)
+                            : t.value(static_cast<std::uint16_t>(bits + 1));
     double const tie = (low + high) / 2;
-    for (double const v : {low, tie, std::nextafter(tie, low), std::nextafter(tie, high), tie + (tie - low) * 0x1p-27, tie - (tie - low) * 0x1p-27,
-                           tie + (tie - low) * 0x1p-40, tie - (tie - low) * 0x1p-40}) {
+    for (double const v : {low, tie, std::nextafter(tie, low), std::nextafter(tie, high), tie + (tie - low) * 0x1p-27,
+                           tie - (tie - low) * 0x1p-27, tie + (tie - low) * 0x1p-40, tie - (tie - low) * 0x1p-40}) {
       f(v);
       f(-v);
     }
   }
   tests::random_bits bits(11);
   for (int i = 0; i < 300000; ++i) f(std::bit_cast<double>(bits()));
-  for (double const v : {0.0, -0.0, 0x1p-1074, -0x1p-1074, 0x1p-150, 0x1p-149, 0x1.8p-149, 0x1p-135, 0x1p-134, 0x1.0000000000001p-134, 1e300, -1e300,
-                         static_cast<double>(std::numeric_limits<float>::max()), 0x1.ffffffp+127, 0x1.fffffefffffffp+127, 65519.99999999, 65520.0,
-                         65520.00000001, std::numeric_limits<double>::infinity(), -std::numeric_limits<double>::infinity()})
+  for (double const v : {0.0,
+                         -0.0,
+                         0x1p-1074,
+                         -0x1p-1074,
+                         0x1p-150,
+                         0x1p-149,
+                         0x1.8p-149,
+                         0x1p-135,
+                         0x1p-134,
+                         0x1.0000000000001p-134,
+                         1e300,
+                         -1e300,
+                         static_cast<double>(std::numeric_limits<float>::max()),
+                         0x1.ffffffp+127,
+                         0x1.fffffefffffffp+127,
+                         65519.99999999,
+                         65520.0,
+                         65520.00000001,
+                         std::numeric_limits<double>::infinity(),
+                         -std::numeric_limits<double>::infinity()})
     f(v);
 }
 
@@ -121,7 +142,8 @@ void floats_round_to_nearest_even() {
     if (std::isnan(f)) {
       constexpr unsigned dropped = 23U - static_cast<unsigned>(t.fraction_bits);
       std::uint32_t const payload = (u & 0x7fffffU) >> dropped | 1U << static_cast<unsigned>(t.fraction_bits - 1);
-      std::uint32_t const exponent = 0x7fffU >> static_cast<unsigned>(t.fraction_bits) << static_cast<unsigned>(t.fraction_bits);
+      std::uint32_t const exponent = 0x7fffU >> static_cast<unsigned>(t.fraction_bits)
+                                                    << static_cast<unsigned>(t.fraction_bits);
       right = got.bits == (u >> 31U << 15U | exponent | payload);
     } else right = !t.is_nan(got.bits) && same(t.value(got.bits), t.rounded(static_cast<double>(f)));
     if (!right && wrong++ == 0) first = u;
@@ -139,7 +161,8 @@ void doubles_round_once() {
   double first = 0;
   for_telling_doubles<T>([&](double v) {
     auto const got = graft::store_as<T>(v);
-    bool const right = std::isnan(v) ? t.is_nan(got.bits) : !t.is_nan(got.bits) && same(t.value(got.bits), t.rounded(v));
+    bool const right =
+        std::isnan(v) ? t.is_nan(got.bits) : !t.is_nan(got.bits) && same(t.value(got.bits), t.rounded(v));
     if (!right && wrong++ == 0) first = v;
     if (T(static_cast<float>(v)).bits != got.bits) ++twice;
   });
@@ -157,11 +180,19 @@ __attribute__((target("f16c"))) float hardware_widen(std::uint16_t bits) { retur
 
 }  // namespace
 
-TEST_CASE("every bfloat16 survives the way to float and back", "[view][scalar]") { every_pattern_round_trips<bfloat16>(); }
-TEST_CASE("every float16 survives the way to float and back", "[view][scalar]") { every_pattern_round_trips<float16>(); }
+TEST_CASE("every bfloat16 survives the way to float and back", "[view][scalar]") {
+  every_pattern_round_trips<bfloat16>();
+}
+TEST_CASE("every float16 survives the way to float and back", "[view][scalar]") {
+  every_pattern_round_trips<float16>();
+}
 
-TEST_CASE("a float becomes the nearest bfloat16, ties to even", "[view][scalar]") { floats_round_to_nearest_even<bfloat16>(); }
-TEST_CASE("a float becomes the nearest float16, ties to even", "[view][scalar]") { floats_round_to_nearest_even<float16>(); }
+TEST_CASE("a float becomes the nearest bfloat16, ties to even", "[view][scalar]") {
+  floats_round_to_nearest_even<bfloat16>();
+}
+TEST_CASE("a float becomes the nearest float16, ties to even", "[view][scalar]") {
+  floats_round_to_nearest_even<float16>();
+}
 
 TEST_CASE("a double sum is rounded to bfloat16 once", "[view][scalar]") { doubles_round_once<bfloat16>(); }
 TEST_CASE("a double sum is rounded to float16 once", "[view][scalar]") { doubles_round_once<float16>(); }
@@ -169,28 +200,29 @@ TEST_CASE("a double sum is rounded to float16 once", "[view][scalar]") { doubles
 TEST_CASE("16-bit conversions have the values one knows", "[view][scalar]") {
   CHECK(bfloat16(1.0F).bits == 0x3f80);
   CHECK(bfloat16(-2.5F).bits == 0xc020);
-  CHECK(bfloat16(0x1.01p0F).bits == 0x3f80);       // a tie, to the even one below
-  CHECK(bfloat16(0x1.03p0F).bits == 0x3f82);       // a tie, to the even one above
-  CHECK(bfloat16(0x1.010002p0F).bits == 0x3f81);   // just above the tie
+  CHECK(bfloat16(0x1.01p0F).bits == 0x3f80);      // a tie, to the even one below
+  CHECK(bfloat16(0x1.03p0F).bits == 0x3f82);      // a tie, to the even one above
+  CHECK(bfloat16(0x1.010002p0F).bits == 0x3f81);  // just above the tie
   CHECK(bfloat16(-0.0F).bits == 0x8000);
   CHECK(bfloat16(std::numeric_limits<float>::max()).bits == 0x7f80);
-  CHECK(bfloat16(0x1p-133F).bits == 0x0001);       // a subnormal is kept
+  CHECK(bfloat16(0x1p-133F).bits == 0x0001);  // a subnormal is kept
   CHECK(float16(1.0F).bits == 0x3c00);
   CHECK(float16(65504.0F).bits == 0x7bff);
   CHECK(float16(65519.0F).bits == 0x7bff);
   CHECK(float16(65520.0F).bits == 0x7c00);
   CHECK(float16(-65520.0F).bits == 0xfc00);
   CHECK(float16(0x1p-24F).bits == 0x0001);
-  CHECK(float16(0x1p-25F).bits == 0x0000);         // a tie, to even
+  CHECK(float16(0x1p-25F).bits == 0x0000);  // a tie, to even
   CHECK(float16(0x1.000002p-25F).bits == 0x0001);
   CHECK(float16(0x1.8p-24F).bits == 0x0002);
   CHECK(float16(-0x1p-30F).bits == 0x8000);
-  CHECK(float16(0x1.ff8p-15F).bits == 0x03ff);     // the largest subnormal
-  CHECK(float16(0x1.ffcp-15F).bits == 0x0400);     // a tie, to the smallest normal number
+  CHECK(float16(0x1.ff8p-15F).bits == 0x03ff);  // the largest subnormal
+  CHECK(float16(0x1.ffcp-15F).bits == 0x0400);  // a tie, to the smallest normal number
   CHECK(static_cast<float>(float16::from_bits(0x3555)) == 0x1.554p-2F);
 }
 
-TEST_CASE("a signalling NaN becomes quiet and stays a NaN, also when its payload is in the bits that are dropped", "[view][scalar]") {
+TEST_CASE("a signalling NaN becomes quiet and stays a NaN, also when its payload is in the bits that are dropped",
+          "[view][scalar]") {
   auto const nan = [](std::uint32_t u) { return std::bit_cast<float>(u); };
   CHECK(bfloat16(nan(0x7f800001U)).bits == 0x7fc0);
   CHECK(bfloat16(nan(0xff800001U)).bits == 0xffc0);
@@ -211,7 +243,9 @@ TEST_CASE("float16 has the bits of VCVTPS2PH and VCVTPH2PS", "[view][scalar]") {
   CHECK(wrong == 0);
   for (unsigned u = 0; u < 0x10000U; ++u) {
     auto const bits = static_cast<std::uint16_t>(u);
-    if (std::bit_cast<std::uint32_t>(static_cast<float>(float16::from_bits(bits))) != std::bit_cast<std::uint32_t>(hardware_widen(bits))) ++wrong;
+    if (std::bit_cast<std::uint32_t>(static_cast<float>(float16::from_bits(bits))) !=
+        std::bit_cast<std::uint32_t>(hardware_widen(bits)))
+      ++wrong;
   }
   CHECK(wrong == 0);
 }
@@ -246,8 +280,10 @@ TEST_CASE("float and double sums are stored as they are", "[view][scalar]") {
 }
 
 TEST_CASE("sums are carried in fp32, and in fp64 as soon as one operand is double", "[view][scalar]") {
-  static_assert(std::is_same_v<graft::accumulate_t<float>, float> && std::is_same_v<graft::accumulate_t<bfloat16 const, float16>, float>);
-  static_assert(std::is_same_v<graft::accumulate_t<bfloat16, double>, double> && std::is_same_v<graft::accumulate_t<double const>, double>);
+  static_assert(std::is_same_v<graft::accumulate_t<float>, float> &&
+                std::is_same_v<graft::accumulate_t<bfloat16 const, float16>, float>);
+  static_assert(std::is_same_v<graft::accumulate_t<bfloat16, double>, double> &&
+                std::is_same_v<graft::accumulate_t<double const>, double>);
   SUCCEED();
 }
 

@@ -58,7 +58,8 @@ TEST_CASE("static extents are part of the type and need no storage", "[view]") {
   CHECK(v.extent(1) == 16);
   CHECK(v.stride(0) == 16);
   CHECK(v(1, 15) == 31.0F);
-  static_assert(sizeof(extents<4, 16>) <= sizeof(index_t) && sizeof(extents<dynamic, 16, dynamic>) == 2 * sizeof(index_t));
+  static_assert(sizeof(extents<4, 16>) <= sizeof(index_t) &&
+                sizeof(extents<dynamic, 16, dynamic>) == 2 * sizeof(index_t));
   static_assert(extents<3, dynamic, 5>(3, 4, 5).extent(1) == 4 && extents<3, dynamic, 5>(3, 4, 5).extent(2) == 5);
   static_assert(extents<>::rank() == 0 && extents<dynamic, 2, dynamic>::rank_dynamic() == 2);
   static_assert(std::is_same_v<graft::dynamic_extents<3>, extents<dynamic, dynamic, dynamic>>);
@@ -96,7 +97,8 @@ TEST_CASE("views of vectors, arrays and spans know their sizes", "[view]") {
 
   auto data = counted(12);
   CHECK(graft::view(data, 3, 4)(2, 1) == 9.0F);
-  CHECK_THROWS_MATCHES(graft::view(data, 3, 5), graft::shape_error, Message("graft::view: [3, 5] has 15 elements but the data has 12"));
+  CHECK_THROWS_MATCHES(graft::view(data, 3, 5), graft::shape_error,
+                       Message("graft::view: [3, 5] has 15 elements but the data has 12"));
   CHECK_THROWS_AS(graft::view(std::span<float>(data).first(11), 3, 4), graft::shape_error);
   CHECK(graft::view(std::vector<float>().data(), 0, 4).size() == 0);
   std::vector<float> none;
@@ -105,8 +107,10 @@ TEST_CASE("views of vectors, arrays and spans know their sizes", "[view]") {
 
 TEST_CASE("negative extents are refused", "[view]") {
   float* const p = nullptr;
-  CHECK_THROWS_MATCHES(graft::view(p, -1, 4), graft::shape_error, Message("graft::view: extent 0 is -1; extents are not negative"));
-  CHECK_THROWS_MATCHES(graft::view(p, 0, -4), graft::shape_error, Message("graft::view: extent 1 is -4; extents are not negative"));
+  CHECK_THROWS_MATCHES(graft::view(p, -1, 4), graft::shape_error,
+                       Message("graft::view: extent 0 is -1; extents are not negative"));
+  CHECK_THROWS_MATCHES(graft::view(p, 0, -4), graft::shape_error,
+                       Message("graft::view: extent 1 is -4; extents are not negative"));
   CHECK_THROWS_AS(graft::view(p, 2, -4, graft::row_stride{8}), graft::shape_error);
   CHECK_THROWS_AS(graft::view(p, extents<dynamic, 4>{-2, 4}), graft::shape_error);
   CHECK_THROWS_AS(graft::view(p, extents<dynamic, dynamic>{2, -2}, {1, 1}), graft::shape_error);
@@ -115,7 +119,8 @@ TEST_CASE("negative extents are refused", "[view]") {
 
 TEST_CASE("sizes beyond 64 bits are refused, also behind an extent of 0", "[view]") {
   float* const p = nullptr;
-  CHECK_THROWS_MATCHES(graft::view(p, largest, 2), graft::shape_error, Message("graft: view: 2 x 9223372036854775807 overflows 64 bits"));
+  CHECK_THROWS_MATCHES(graft::view(p, largest, 2), graft::shape_error,
+                       Message("graft: view: 2 x 9223372036854775807 overflows 64 bits"));
   CHECK_THROWS_AS(graft::view(p, index_t{1} << 32, index_t{1} << 32), graft::shape_error);
   CHECK_THROWS_AS(graft::view(p, 0, index_t{1} << 32, index_t{1} << 32), graft::shape_error);
   CHECK_THROWS_AS(graft::view(p, index_t{1} << 21, index_t{1} << 21, index_t{1} << 21), graft::shape_error);
@@ -139,7 +144,8 @@ TEST_CASE("a view of mutable elements becomes one of const elements, never the o
   using const_view = decltype(graft::as_const(v));
   static_assert(std::is_convertible_v<mutable_view, const_view> && !std::is_constructible_v<mutable_view, const_view>);
   static_assert(!std::is_constructible_v<const_view, graft::tensor_view<double, extents<dynamic, dynamic>>>);
-  static_assert(!std::is_constructible_v<graft::tensor_view<float, extents<dynamic, dynamic>, graft::device_space>, mutable_view>);
+  static_assert(!std::is_constructible_v<graft::tensor_view<float, extents<dynamic, dynamic>, graft::device_space>,
+                                         mutable_view>);
 }
 
 TEST_CASE("knowledge of the type can be given up, not invented", "[view]") {
@@ -151,7 +157,8 @@ TEST_CASE("knowledge of the type can be given up, not invented", "[view]") {
   CHECK(any(1, 3) == 19.0F);
   using row_major = graft::tensor_view<float, extents<dynamic, dynamic>>;
   using column_major = graft::tensor_view<float, extents<dynamic, dynamic>, graft::host_space, 0>;
-  static_assert(!std::is_constructible_v<row_major, graft::tensor_view<float, extents<dynamic, dynamic>, graft::host_space, graft::no_unit_dimension>>);
+  static_assert(!std::is_constructible_v<row_major, graft::tensor_view<float, extents<dynamic, dynamic>,
+                                                                       graft::host_space, graft::no_unit_dimension>>);
   static_assert(!std::is_constructible_v<row_major, column_major>);
   static_assert(!std::is_constructible_v<row_major, graft::tensor_view<float, extents<dynamic>>>);
 }
@@ -160,7 +167,8 @@ TEST_CASE("a transposed view exchanges extents, strides and the unit dimension",
   auto data = counted(32);
   auto const v = graft::view(data.data(), extents<dynamic, 16>{2, 16});
   auto const t = graft::transposed(v);
-  static_assert(decltype(t)::unit_dimension == 0 && decltype(t)::static_extent(0) == 16 && decltype(t)::static_extent(1) == dynamic);
+  static_assert(decltype(t)::unit_dimension == 0 && decltype(t)::static_extent(0) == 16 &&
+                decltype(t)::static_extent(1) == dynamic);
   CHECK(t.shape() == std::array<index_t, 2>{16, 2});
   CHECK(t.strides() == std::array<index_t, 2>{1, 16});
   CHECK(t(5, 1) == v(1, 5));
@@ -183,7 +191,8 @@ TEST_CASE("rows and columns are cut in place", "[view]") {
   static_assert(decltype(c)::unit_dimension == 1 && decltype(r)::unit_dimension == 1);
   CHECK(graft::columns(graft::transposed(v), 1, 2)(4, 1) == 14.0F);
   CHECK(graft::rows(graft::view(data.data() + 19, extents<dynamic, dynamic>{4, 5}, {-5, -1}), 3, 1)(0, 4) == 0.0F);
-  static_assert(decltype(graft::rows(graft::view(data.data(), extents<dynamic, 5>{4, 5}), 0, 1))::static_extent(1) == 5);
+  static_assert(decltype(graft::rows(graft::view(data.data(), extents<dynamic, 5>{4, 5}), 0, 1))::static_extent(1) ==
+                5);
 }
 
 TEST_CASE("cuts may be empty, at the end and of nothing", "[view]") {
@@ -214,7 +223,8 @@ TEST_CASE("cuts outside of the matrix are refused", "[view]") {
 TEST_CASE("with_unit_stride finds the contiguous dimension at run time", "[view]") {
   auto data = counted(24);
   auto const unit_of = [](auto const& v) {
-    return graft::with_unit_stride(v, [](auto const& typed) { return static_cast<int>(std::remove_cvref_t<decltype(typed)>::unit_dimension); });
+    return graft::with_unit_stride(
+        v, [](auto const& typed) { return static_cast<int>(std::remove_cvref_t<decltype(typed)>::unit_dimension); });
   };
   CHECK(unit_of(graft::view(data.data(), extents<dynamic, dynamic>{3, 4}, {5, 1})) == 1);
   CHECK(unit_of(graft::view(data.data(), extents<dynamic, dynamic>{3, 4}, {1, 3})) == 0);
