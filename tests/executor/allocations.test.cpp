@@ -1,0 +1,126 @@
+// Replaces this program's operator new, so that an allocation that goes past the executor's resource is seen.
+#include <atomic>
+#include <cstdlib>
+#include <new>
+#include <string>
+#include <vector>
+
+#include <catch2/catch_test_macros.hpp>
+
+#include "support/executors.hpp"
+#include "support/random.hpp"
+#include "support/resources.hpp"
+
+namespace {
+std::atomic<long> allocations = 0;
+
+void* allocate(std::size_t size, std::size_t alignment) {
+  ++allocations;
+  void* const p = alignment <= alignof(std::max_align_t)
+                      ? std::malloc(size == 0 ? 1 : size)
+                      : std::aligned_alloc(alignment, (size + alignment - 1) / alignment * alignment);
+  if (p == nullptr) throw std::bad_alloc{};
+  return p;
+}
+}  // namespace
+
+// Not inlined: g++ 12 would take new and free for a mismatched pair.
+[[gnu::noinline]] void* operator new(std::size_t size) { return allocate(size, 0); }
+[[gnu::noinline]] void* operator new[](std::size_t size) { return allocate(size, 0); }
+[[gnu::noinline]] void* operator new(std::size_t size, std::align_val_t a) {
+  return allocate(size, static_cast<std::size_t>(a));
+}
+[[gnu::noinline]] void* operator new[](std::size_t size, std::align_val_t a) {
+  return allocate(size, static_cast<std::size_t>(a));
+}
+[[gnu::noinline]] void operator delete(void* p) noexcept { std::free(p); }
+[[gnu::noinline]] void operator delete[](void* p) noexcept { std::free(p); }
+[[gnu::noinline]] void operator delete(void* p, std::size_t) noexcept { std::free(p); }
+[[gnu::noinline]] void operator delete[](void* p, std::size_t) noexcept { std::free(p); }
+[[gnu::noinline]] void operator delete(void* p, std::align_val_t) noexcept { std::free(p); }
+[[gnu::noinline]] void operator delete[](void* p, std::align_val_t) noexcept { std::free(p); }
+[[gnu::noinline]] void operator delete(void* p, std::size_t, std::align_val_t) noexcept { std::free(p); }
+[[gnu::noinline]] void operator delete[](void* p, std::size_t, std::align_val_t) noexcept { std::free(p); }
+
+using graft::index_t;
+using graft::transposed;
+using graft::view;
+namespace kernels = graft::kernels;
+
+namespace {
+
+/// Memory that was there before, for one block at a time.
+class prepared_resource : public std::pmr::memory_resource {
+ public:
+  explicit prepared_resource(std::size_t bytes) : memory_(bytes + 64) {}
+  int taken = 0;
+  int held = 0;
+
+ private:
+  void* do_allocate(std::size_t size, std::size_t) override {
+    ++taken;
+    if (held++ != 0 || size + 64 > memory_.size()) throw std::bad_alloc{};
+    auto const at = reinterpret_cast<std::uintptr_t>(memory_.data());
+    return memory_.data() + (64 - at % 64);
+  }
+  void do_deallocate(void*, std::size_t, std::size_t) override { --held; }
+  [[nodiscard]] bool do_is_equal(std::pmr::memory_resource const& other) const noexcept override {
+    return this == &other;
+  }
+
+  std::vector<std::byte> memory_;
+};
+
+}  // namespace
+
+TEST_CASE("verbs take scratch once from the executor's resource and allocate nothing else", "[executor][kernels]") {
+  constexpr index_t n = 700, r = 13, m = 150;
+  for (index_t const T : {1, 3, 40, 600}) {
+    auto const x = tests::random_numbers<float>(T * n, 1);
+    auto const a = tests::random_numbers<float>(r * n, 2);
+    auto const b = tests::random_numbers<graft::bfloat16>(m * r, 3);
+    auto y = tests::random_numbers<float>(T * m, 4);
+    auto h = tests::random_numbers<graft::float16>(T * m, 4);
+    auto v = tests::random_numbers<float>(T * r, 5);
+    auto g = tests::random_numbers<float>(r * n, 5);
+    auto const d = tests::random_numbers<float>(m, 6);
+    prepared_resource memory(std::size_t{64} << 20U);
+    tests::for_each_executor(
+        [&](std::string const& name, auto const& ex) {
+          INFO(name << ", " << T << " rows");
+          auto const counted = [&](char const* what, int most, auto const& call) {
+            call();  // threads are started by the first call
+            long const before = allocations;
+            memory.taken = 0;
+            call();
+            long const after = allocations;
+            INFO(what);
+            CHECK(after == before);
+            CHECK(memory.taken <= most);
+            CHECK(memory.held == 0);
+          };
+          counted("low_rank_add", 1,
+                  [&] { kernels::low_rank_add(ex, view(x, T, n), view(a, r, n), view(b, m, r), view(y, T, m), 0.5F); });
+          CHECK(memory.taken == 1);
+          counted("low_rank_add, 16 bits", 1,
+                  [&] { kernels::low_rank_add(ex, view(x, T, n), view(a, r, n), view(b, m, r), view(h, T, m), 0.5F); });
+          counted("shrink", 1, [&] { kernels::shrink(ex, view(x, T, n), view(a, r, n), view(v, T, r)); });
+          counted("expand_add", 1, [&] { kernels::expand_add(ex, view(v, T, r), view(b, m, r), view(y, T, m)); });
+          counted("expand_add over rows", 1, [&] {
+            kernels::expand_add(ex, transposed(view(v, T, r)), transposed(view(x, T, n)), view(g, r, n));
+          });
+          counted("scale_columns", 0, [&] { kernels::scale_columns(ex, view(d), view(y, T, m)); });
+          counted("add_bias", 0, [&] { kernels::add_bias(ex, view(d), view(y, T, m)); });
+          counted("copy", 0, [&] { kernels::copy(ex, view(y, T, m), view(h, T, m)); });
+          counted("drop", 0,
+                  [&] { kernels::drop(ex, graft::dropout{.probability = 0.5}, view(y, T, m), view(h, T, m)); });
+        },
+        &memory);
+  }
+}
+
+TEST_CASE("the counting of allocations counts", "[executor]") {
+  long const before = allocations;
+  std::vector<int> const v(3);
+  CHECK(allocations > before);
+}
