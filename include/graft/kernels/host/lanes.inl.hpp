@@ -17,8 +17,6 @@ GRAFT_INLINE void repeat(F const& f) {
 struct lanes {
   __m512 v;
 };
-inline constexpr int row_tile_shrink = 6;  // rows x ranks of the big tile of dots
-inline constexpr int rank_tile_shrink = 4;
 inline constexpr int row_tile_expand = 6;  // rows x vectors of the big tile of chains
 inline constexpr int vector_tile_expand = 4;
 
@@ -142,8 +140,6 @@ struct lanes {
   __m256 a;
   __m256 b;
 };
-inline constexpr int row_tile_shrink = 2;
-inline constexpr int rank_tile_shrink = 2;
 inline constexpr int row_tile_expand = 6;
 inline constexpr int vector_tile_expand = 1;
 
@@ -256,56 +252,63 @@ GRAFT_INLINE void load_transposed4(lanes* v, float const* p, index_t ld) {
 
 #else
 
+// Where better levels exist this one is for processors without FMA, whose every fma is a library call: small, not fast.
+#if defined(GRAFT_HAS_LEVELS)
+#define GRAFT_LANE __attribute__((noinline)) inline
+#else
+#define GRAFT_LANE GRAFT_INLINE
+#endif
+
 struct lanes {
   float v[16];
 };
-inline constexpr int row_tile_shrink = 2;
-inline constexpr int rank_tile_shrink = 2;
-inline constexpr int row_tile_expand = 4;
+inline constexpr int row_tile_expand = 1;
 inline constexpr int vector_tile_expand = 1;
 
-GRAFT_INLINE lanes zero() { return {}; }
-GRAFT_INLINE lanes splat(float f) {
+GRAFT_LANE lanes zero() { return {}; }
+GRAFT_LANE lanes splat(float f) {
   lanes r;
   for (float& e : r.v) e = f;
   return r;
 }
-__attribute__((noinline)) inline lanes fma(lanes const& a, lanes const& b, lanes c) {
+GRAFT_LANE lanes fma(lanes const& a, lanes const& b, lanes c) {
   for (int i = 0; i < 16; ++i) c.v[i] = std::fma(a.v[i], b.v[i], c.v[i]);
   return c;
 }
-GRAFT_INLINE lanes mul(lanes a, lanes const& b) {
+GRAFT_LANE lanes mul(lanes a, lanes const& b) {
   for (int i = 0; i < 16; ++i) a.v[i] = a.v[i] * b.v[i];
   return a;
 }
-GRAFT_INLINE lanes add(lanes a, lanes const& b) {
+GRAFT_LANE lanes add(lanes a, lanes const& b) {
   for (int i = 0; i < 16; ++i) a.v[i] = a.v[i] + b.v[i];
   return a;
 }
 template <class T>
-GRAFT_INLINE lanes load(T const* p) {
+GRAFT_LANE lanes load(T const* p) {
   lanes r;
   for (int i = 0; i < 16; ++i) r.v[i] = load_as<float>(p[i]);
   return r;
 }
 template <class T>
-GRAFT_INLINE void store(T* p, lanes const& a) {
+GRAFT_LANE void store(T* p, lanes const& a) {
   for (int i = 0; i < 16; ++i) p[i] = store_as<T>(a.v[i]);
 }
-GRAFT_INLINE lanes tree16(lanes const* a) {
+GRAFT_LANE lanes tree16(lanes const* a) {
   lanes r;
   for (int i = 0; i < 16; ++i) r.v[i] = tree(a[i].v);
   return r;
 }
-GRAFT_INLINE void transpose16(lanes* v) {
+GRAFT_LANE void transpose16(lanes* v) {
   for (int i = 0; i < 16; ++i)
     for (int j = 0; j < i; ++j) std::swap(v[i].v[j], v[j].v[i]);
 }
 /// v[k] lane l = p[l * ld + k] for k < 4.
-GRAFT_INLINE void load_transposed4(lanes* v, float const* p, index_t ld) {
+GRAFT_LANE void load_transposed4(lanes* v, float const* p, index_t ld) {
   for (int k = 0; k < 4; ++k)
     for (int l = 0; l < 16; ++l) v[k].v[l] = p[l * ld + k];
 }
+
+#undef GRAFT_LANE
 
 #endif
 

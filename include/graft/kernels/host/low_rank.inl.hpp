@@ -131,8 +131,10 @@ void dot_few(float const* x, index_t ldx, index_t rows, TA const* a, index_t lda
   }
   // Not 1 x 16: sixteen rows whose stride is a power of two share one set of an 8-way cache and evict each other.
   if (t < rows) dot_rows<1, 8>(x + t * ldx, ldx, a, lda, ranks, length, out + t * ldo, ldo, first);
-#else
+#elif GRAFT_LEVEL_NUMBER == 1 || !defined(GRAFT_HAS_LEVELS)
   for (; t < rows; ++t) dot_rows<1, 4>(x + t * ldx, ldx, a, lda, ranks, length, out + t * ldo, ldo, first);
+#else
+  for (; t < rows; ++t) dot_rows<1, 1>(x + t * ldx, ldx, a, lda, ranks, length, out + t * ldo, ldo, first);
 #endif
 }
 
@@ -142,7 +144,7 @@ inline void dot_many(float const* x, index_t ldx, index_t rows, float const* a, 
 #if GRAFT_LEVEL_NUMBER == 2
   for (; rows - t >= 6 && rows - t != 8; t += 6) dot_rows<6, 4>(x + t * ldx, ldx, a, lda, ranks, length, out + t * ldo, ldo, first);
   for (; rows - t >= 4; t += 4) dot_rows<4, 4>(x + t * ldx, ldx, a, lda, ranks, length, out + t * ldo, ldo, first);
-#else
+#elif GRAFT_LEVEL_NUMBER == 1 || !defined(GRAFT_HAS_LEVELS)
   for (; rows - t >= 2; t += 2) dot_rows<2, 2>(x + t * ldx, ldx, a, lda, ranks, length, out + t * ldo, ldo, first);
 #endif
   if (t < rows) dot_few(x + t * ldx, ldx, rows - t, a, lda, ranks, length, out + t * ldo, ldo, first);
@@ -237,8 +239,10 @@ void expand_panel(float const* v, index_t vrow, index_t vcolumn, index_t rows, i
         expand_tile<6, NV>(vi, vrow, vcolumn, depth, wi, ldw, yi, ldy, more);
         continue;
       }
-    for (; t >= 4; t -= 4, vi += 4 * vrow, yi += 4 * ldy) expand_tile<4, NV>(vi, vrow, vcolumn, depth, wi, ldw, yi, ldy, more);
-    for (; t >= 2; t -= 2, vi += 2 * vrow, yi += 2 * ldy) expand_tile<2, NV>(vi, vrow, vcolumn, depth, wi, ldw, yi, ldy, more);
+    if constexpr (row_tile_expand >= 4 && std::is_same_v<TW, float>)
+      for (; t >= 4; t -= 4, vi += 4 * vrow, yi += 4 * ldy) expand_tile<4, NV>(vi, vrow, vcolumn, depth, wi, ldw, yi, ldy, more);
+    if constexpr (row_tile_expand >= 2)
+      for (; t >= 2; t -= 2, vi += 2 * vrow, yi += 2 * ldy) expand_tile<2, NV>(vi, vrow, vcolumn, depth, wi, ldw, yi, ldy, more);
     for (; t >= 1; t -= 1, vi += vrow, yi += ldy) expand_tile<1, NV>(vi, vrow, vcolumn, depth, wi, ldw, yi, ldy, more);
   }
 }
@@ -250,7 +254,8 @@ void expand_vector(float const* v, index_t vrow, index_t vcolumn, index_t rows, 
   index_t t = 0;
   if constexpr (row_tile_expand == 6)
     if (rows == 6) return expand_tile<6, 1>(v, vrow, vcolumn, depth, w, ldw, y, ldy, more);
-  for (; t + 4 <= rows; t += 4) expand_tile<4, 1>(v + t * vrow, vrow, vcolumn, depth, w, ldw, y + t * ldy, ldy, more);
+  if constexpr (row_tile_expand >= 4)
+    for (; t + 4 <= rows; t += 4) expand_tile<4, 1>(v + t * vrow, vrow, vcolumn, depth, w, ldw, y + t * ldy, ldy, more);
   for (; t < rows; ++t) expand_tile<1, 1>(v + t * vrow, vrow, vcolumn, depth, w, ldw, y + t * ldy, ldy, more);
 }
 /// The same for the `columns` < 64 at the end of a row; the last ones by way of a copy, so that nothing outside y is touched.
@@ -322,10 +327,17 @@ void expand_turned_rows(float const* v, index_t vrow, index_t vcolumn, index_t d
 template <class TY>
 void expand_turned(float const* v, index_t vrow, index_t vcolumn, index_t rows, index_t depth, float const* w, index_t ldw, TY* y, index_t ldy,
                    index_t columns) {
-  if (rows == 1) expand_turned_rows<1>(v, vrow, vcolumn, depth, w, ldw, y, ldy, columns);
-  else if (rows == 2) expand_turned_rows<2>(v, vrow, vcolumn, depth, w, ldw, y, ldy, columns);
-  else if (rows == 3) expand_turned_rows<3>(v, vrow, vcolumn, depth, w, ldw, y, ldy, columns);
-  else expand_turned_rows<4>(v, vrow, vcolumn, depth, w, ldw, y, ldy, columns);
+  for (index_t t = 0; t < rows;) {
+    if constexpr (row_tile_expand >= 4)
+      if (rows - t >= 2) {
+        if (rows - t >= 4) expand_turned_rows<4>(v + t * vrow, vrow, vcolumn, depth, w, ldw, y + t * ldy, ldy, columns);
+        else expand_turned_rows<2>(v + t * vrow, vrow, vcolumn, depth, w, ldw, y + t * ldy, ldy, columns);
+        t += rows - t >= 4 ? 4 : 2;
+        continue;
+      }
+    expand_turned_rows<1>(v + t * vrow, vrow, vcolumn, depth, w, ldw, y + t * ldy, ldy, columns);
+    ++t;
+  }
 }
 
 /// Columns [c0, c0 + columns) of w over terms [j0, j0 + depth): as they lie in memory where that will do, else packed.
