@@ -69,7 +69,7 @@ struct adapter_config {
  private:
   [[nodiscard]] static double value_of(std::vector<std::pair<std::string, double>> const& pattern, std::string_view module, double otherwise) {
     for (auto const& [key, value] : pattern)
-      if (name_pattern("(.*\\.)?(" + key + ")$").matches(module)) return value;
+      if (name_pattern(graft::detail::text("(.*\\.)?(", key, ")$")).matches(module)) return value;
     return otherwise;
   }
   [[nodiscard]] static bool listed(std::vector<std::string> const& names, std::string_view module) {
@@ -122,7 +122,7 @@ class config_reader {
     if (v == nullptr) return;
     if (!v->is_object()) wrong(key, "an object of numbers", *v);
     for (auto const& [k, value] : v->items()) {
-      static_cast<void>(name_pattern("(.*\\.)?(" + k + ")$"));
+      static_cast<void>(name_pattern(graft::detail::text("(.*\\.)?(", k, ")$")));
       to.emplace_back(k, number_in(key, value));
     }
   }
@@ -226,7 +226,7 @@ inline adapter_config adapter_config::parse(std::string_view text, std::string c
   in.pattern("rank_pattern", c.rank_pattern);
   in.pattern("alpha_pattern", c.alpha_pattern);
   for (auto const& [key, value] : c.rank_pattern)
-    if (!(value > 0) || value != static_cast<double>(static_cast<index_t>(value))) detail::refuse(file, "the rank of " + escaped(key) + " must be a positive whole number", "rank_pattern");
+    if (!(value > 0) || value != static_cast<double>(static_cast<index_t>(value))) detail::refuse(file, graft::detail::text("the rank of ", escaped(key), " must be a positive whole number"), "rank_pattern");
   in.names("modules_to_save", c.modules_to_save);
   in.names("target_parameters", c.target_parameters);
   for (auto const& [key, value] : root.items()) {

@@ -59,7 +59,7 @@ namespace detail {
 /// "FILE: tensor "NAME": what (offset 17)"
 template <class Error = format_error>
 [[noreturn]] void refuse(std::string const& file, std::string_view what, std::string_view tensor = {}, index_t offset = -1) {
-  std::string sentence = "graft::io: " + escaped(file) + ": ";
+  std::string sentence = graft::detail::text("graft::io: ", escaped(file), ": ");
   if (!tensor.empty()) sentence += escaped(tensor) + ": ";
   sentence += what;
   if (offset >= 0) sentence += graft::detail::text(" (offset ", offset, ")");

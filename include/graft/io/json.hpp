@@ -94,7 +94,7 @@ inline namespace GRAFT_TARGET {
   json_builder builder;
   bool const good = nlohmann::json::sax_parse(text.begin(), text.end(), &builder);
   if (!good || !builder.problem.empty())
-    refuse(file, "not valid JSON: " + (builder.problem.empty() ? std::string("unknown") : builder.problem), builder.problem_key,
+    refuse(file, graft::detail::text("not valid JSON: ", builder.problem.empty() ? "unknown" : builder.problem.c_str()), builder.problem_key,
            base + static_cast<index_t>(builder.problem_at));
   return std::move(builder.root);
 }

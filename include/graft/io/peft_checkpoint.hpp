@@ -88,13 +88,13 @@ class peft_checkpoint {
   [[nodiscard]] auto lora(std::string_view module) const {
     lora_module const& m = at(module);
     if (m.type != detail::dtype_of<T> || m.has_bias)
-      graft::detail::raise(argument_error("graft::io::peft_checkpoint::lora: " + escaped(module) + (m.has_bias ? " has a bias" : " is stored as another type") + "; use visit"));
+      graft::detail::raise(argument_error(graft::detail::text("graft::io::peft_checkpoint::lora: ", escaped(module), m.has_bias ? " has a bias" : " is stored as another type", "; use visit")));
     return graft::lora<matrix<T>, matrix<T>>{two<T>(m, ".lora_A.weight"), two<T>(m, ".lora_B.weight"), m.scale};
   }
 
  private:
   peft_checkpoint(adapter_config config, std::string const& config_path, safetensors_file file) : config_(std::move(config)), file_(std::move(file)) {
-    if (config_.peft_type != "LORA") detail::refuse<unsupported_error>(config_path, "adapters of type " + escaped(config_.peft_type) + " are not computed by this version", "peft_type");
+    if (config_.peft_type != "LORA") detail::refuse<unsupported_error>(config_path, graft::detail::text("adapters of type ", escaped(config_.peft_type), " are not computed by this version"), "peft_type");
     for (auto const& o : config_.others) {
       others_.push_back(o);
       if (o.changes_result && o.name != "use_dora" && o.name != "trainable_token_indices" && o.name != "ensure_weight_tying")
@@ -184,11 +184,11 @@ class peft_checkpoint {
 
   [[nodiscard]] lora_module const& at(std::string_view module) const {
     if (auto const* const m = find(module)) return *m;
-    graft::detail::raise(argument_error("graft::io::peft_checkpoint: " + escaped(module) + " is not an adapted module of " + escaped(file_.path())));
+    graft::detail::raise(argument_error(graft::detail::text("graft::io::peft_checkpoint: ", escaped(module), " is not an adapted module of ", escaped(file_.path()))));
   }
   template <class T>
   [[nodiscard]] T const* data(lora_module const& m, std::string_view suffix) const {
-    return reinterpret_cast<T const*>(aligned_.find("base_model.model." + m.name + std::string(suffix))->second.bytes().data());
+    return reinterpret_cast<T const*>(aligned_.find(graft::detail::text("base_model.model.", m.name, suffix))->second.bytes().data());
   }
   template <class T>
   [[nodiscard]] matrix<T> two(lora_module const& m, std::string_view suffix) const {

@@ -148,7 +148,7 @@ class safetensors_file {
       case dtype::u16: convert<std::uint16_t>(from, out, t); break;
       case dtype::u8:
       case dtype::boolean: convert<std::uint8_t>(from, out, t); break;
-      case dtype::other: detail::refuse<unsupported_error>(path_, "graft does not read elements of type " + escaped(t.type_name), t.name, t.begin);
+      case dtype::other: detail::refuse<unsupported_error>(path_, graft::detail::text("graft does not read elements of type ", escaped(t.type_name)), t.name, t.begin);
     }
     return out;
   }
@@ -189,7 +189,7 @@ class safetensors_file {
       if (name == "__metadata__") {
         if (!entry.is_object()) detail::refuse(path_, "must be an object of strings", name);
         for (auto const& [key, value] : entry.items()) {
-          if (!value.is_string()) detail::refuse(path_, "the metadata value of " + escaped(key) + " must be a string", name);
+          if (!value.is_string()) detail::refuse(path_, graft::detail::text("the metadata value of ", escaped(key), " must be a string"), name);
           metadata_.emplace(key, value.get<std::string>());
         }
       } else tensors_.push_back(entry_of(name, entry, data, data_size));
@@ -266,7 +266,7 @@ template <class T, class E, int D>
   tensor_data t{std::move(name), detail::dtype_of<value>, {}, {}};
   index_t stride = 1;
   for (std::size_t i = v.rank(); i-- > 0; stride *= v.extent(i))
-    if (v.extent(i) > 1 && v.stride(i) != stride) graft::detail::raise(argument_error("graft::io::to_write: " + escaped(t.name) + " is not contiguous; copy it first"));
+    if (v.extent(i) > 1 && v.stride(i) != stride) graft::detail::raise(argument_error(graft::detail::text("graft::io::to_write: ", escaped(t.name), " is not contiguous; copy it first")));
   for (std::size_t i = 0; i < v.rank(); ++i) t.shape.push_back(v.extent(i));
   t.bytes = {reinterpret_cast<std::byte const*>(v.data_handle()), static_cast<std::size_t>(v.size()) * sizeof(value)};
   return t;
@@ -281,11 +281,11 @@ template <class T, class E, int D>
   if (!metadata.empty()) header["__metadata__"] = metadata;
   index_t at = 0;
   for (auto const& t : tensors) {
-    if (header.contains(t.name)) graft::detail::raise(argument_error("graft::io::write_safetensors: two tensors are named " + escaped(t.name)));
+    if (header.contains(t.name)) graft::detail::raise(argument_error(graft::detail::text("graft::io::write_safetensors: two tensors are named ", escaped(t.name))));
     index_t size = width(t.type);
     for (index_t const e : t.shape) size = graft::detail::checked_product(size, e, "io::write_safetensors");
     if (size != static_cast<index_t>(t.bytes.size()) || t.type == dtype::other)
-      graft::detail::raise(argument_error("graft::io::write_safetensors: the bytes of " + escaped(t.name) + " do not fit its type and shape"));
+      graft::detail::raise(argument_error(graft::detail::text("graft::io::write_safetensors: the bytes of ", escaped(t.name), " do not fit its type and shape")));
     header[t.name] = {{"dtype", std::string(detail::row_of(t.type).name)}, {"shape", t.shape}, {"data_offsets", {at, at + size}}};
     at += size;
   }
