@@ -70,8 +70,8 @@ class matrix {
       : matrix(rows, columns, how) {
     fill(seed, scale);
   }
-  matrix(matrix const&) = delete;
-  matrix& operator=(matrix const&) = delete;
+  matrix(matrix&&) = default;  // a moved vector keeps its memory
+  matrix& operator=(matrix&&) = delete;
 
   /// Element (i, j) does not depend on the layout.
   void fill(std::uint64_t seed, double scale = 1.0) {

@@ -14,8 +14,8 @@ namespace tests {
 /// Half the distance from 1 to the next number: the relative error of one rounding.
 template <class T>
 [[nodiscard]] constexpr double unit_roundoff() {
-  if constexpr (std::is_same_v<T, graft::bfloat16>) return 0x1p-9;
-  else if constexpr (std::is_same_v<T, graft::float16>) return 0x1p-12;
+  if constexpr (std::is_same_v<T, graft::bfloat16>) return 0x1p-8;
+  else if constexpr (std::is_same_v<T, graft::float16>) return 0x1p-11;
   else if constexpr (std::is_same_v<T, float>) return 0x1p-24;
   else return 0x1p-53;
 }
