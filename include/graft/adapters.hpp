@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 /// @file
-/// The methods, one header each, named as in their papers.
+/// The methods, one header each, named as in their papers; and what they share.
 #pragma once
 
 #include <graft/adapters/concepts.hpp>
+#include <graft/adapters/initialize.hpp>
 #include <graft/adapters/lora.hpp>
+#include <graft/adapters/lora_fa.hpp>
+#include <graft/adapters/merging.hpp>

@@ -11,6 +11,7 @@
 #include <graft/kernels/outer_add.hpp>
 #include <graft/kernels/override.hpp>
 #include <graft/kernels/panels.hpp>
+#include <graft/kernels/random.hpp>
 #include <graft/kernels/scale.hpp>
 #include <graft/kernels/shrink.hpp>
 #include <graft/kernels/summation.hpp>

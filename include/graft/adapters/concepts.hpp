@@ -52,12 +52,18 @@ concept additive_adapter = requires(detail::archetype_executor ex, A const& a, d
   { a.out_features() } -> std::same_as<index_t>;
 };
 
-/// W += delta and back; delta itself.
+/// W += delta and back; delta itself. An adapter with a bias also takes the base layer's: merge(ex, a, W, base_bias).
 template <class A>
 concept mergeable = requires(detail::archetype_executor ex, A const& a, detail::archetype_matrix m) {
   merge(ex, a, m);
   unmerge(ex, a, m);
   delta_weight(ex, a, m);
+};
+
+/// Can be cut by output features, so that it can be merged a block of rows at a time.
+template <class A>
+concept row_mergeable = mergeable<A> && requires(A const& a, index_t i) {
+  { output_rows(a, i, i) } -> mergeable;
 };
 
 /// Has members that are trained.
@@ -66,5 +72,29 @@ concept trainable_adapter = requires(A const& a) {
   trainable(a);
   { parameter_count(a) } -> std::same_as<index_t>;
 };
+
+inline namespace GRAFT_TARGET {
+/// Calls without an executor: one sentence instead of a list of candidates. Taken only when an adapter comes first.
+template <trainable_adapter A, class... Rest>
+void add_delta(A const&, Rest const&...) {
+  GRAFT_MANDATE_EXECUTOR("add_delta", A)
+}
+template <trainable_adapter A, class... Rest>
+void backward(A const&, Rest const&...) {
+  GRAFT_MANDATE_EXECUTOR("backward", A)
+}
+template <trainable_adapter A, class... Rest>
+void merge(A const&, Rest const&...) {
+  GRAFT_MANDATE_EXECUTOR("merge", A)
+}
+template <trainable_adapter A, class... Rest>
+void unmerge(A const&, Rest const&...) {
+  GRAFT_MANDATE_EXECUTOR("unmerge", A)
+}
+template <trainable_adapter A, class... Rest>
+void delta_weight(A const&, Rest const&...) {
+  GRAFT_MANDATE_EXECUTOR("delta_weight", A)
+}
+}  // namespace GRAFT_TARGET
 
 }  // namespace graft::inline GRAFT_CONTRACT

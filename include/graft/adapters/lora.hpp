@@ -15,9 +15,10 @@
 #include <tuple>
 
 #include <graft/adapters/concepts.hpp>
+#include <graft/adapters/detail/low_rank.hpp>
+#include <graft/adapters/detail/row_blocks.hpp>
 #include <graft/config.hpp>
 #include <graft/contracts.hpp>
-#include <graft/detail/row_blocks.hpp>
 #include <graft/executor/host_team.hpp>
 #include <graft/kernels/bias.hpp>
 #include <graft/kernels/dropout.hpp>
@@ -45,7 +46,7 @@ struct lora {
   [[nodiscard]] GRAFT_FN index_t rank() const { return A.extent(0); }
   [[nodiscard]] GRAFT_FN index_t in_features() const { return A.extent(1); }
   [[nodiscard]] GRAFT_FN index_t out_features() const { return B.extent(0); }
-  static constexpr bool has_bias = !std::is_same_v<Bias, none_t>;
+  static constexpr bool has_bias = detail::is_there<Bias>;
 };
 /// Where gradients are added; leave out (`graft::none`) what is not trained.
 template <class MatrixA = none_t, class MatrixB = none_t, class Bias = none_t>
@@ -54,20 +55,6 @@ struct lora_gradients {
   [[no_unique_address]] MatrixB B{};
   [[no_unique_address]] Bias bias{};
 };
-
-namespace detail {
-template <class V>
-inline constexpr bool is_there = !std::is_same_v<V, none_t>;
-
-/// A and B fit each other, the rank is positive, the bias has m elements.
-template <class L>
-void expects_lora(std::string_view operation, L const& l) {
-  if (l.rank() <= 0) [[unlikely]]
-    raise(shape_error(text("graft::", operation, ": A", shape_text(l.A), " has rank ", l.rank(), "; the rank must be positive")));
-  expects_equal_extents(operation, "A", l.A, 0, "B", l.B, 1);
-  if constexpr (L::has_bias) expects_equal_extents(operation, "bias", l.bias, 0, "B", l.B, 0);
-}
-}  // namespace detail
 
 inline namespace GRAFT_TARGET {
 
@@ -84,133 +71,160 @@ inline namespace GRAFT_TARGET {
   return alpha / std::sqrt(static_cast<double>(r));
 }
 
-/// y += s ((x A^T) B^T + bias). Several active adapters: one call each. Bits, aliasing, precision and cost are those of
-/// `kernels::low_rank_add`; the bias is one fma an element after it.
-/// Errors: shape_error, argument_error; nothing is written then.
-template <executor E, class MA, class MB, class MBias, class X, class Y>
+/// y += s ((x A^T) B^T + bias). Several active adapters: one call each.
+///
+/// Shapes       x[T, n] in; y[T, m] in and out. Any strides, any scalars.
+/// Aliasing     y may not overlap x or the adapter; disjoint column ranges of one buffer are legal.
+/// Precision    that of `kernels::low_rank_add`, and one fma an element for the bias. 16-bit y is rounded once.
+/// Determinism  as `kernels::low_rank_add`: a row depends on its own row of x and y only.
+/// Cost         2 T r (n + m) flops, and 2 T m with a bias.
+/// Scratch      that of `kernels::low_rank_add`; with a bias and 16-bit y also `add_delta_scratch_bytes(l, y)`.
+/// Errors       shape_error, argument_error; nothing is written then.
+template <class E, class MA, class MB, class MBias, class X, class Y>
 void add_delta(E const& ex, lora<MA, MB, MBias> const& l, X const& x, Y const& y) {
-  if constexpr (kernels::low_rank_add_fn::mandates<E, X, MA, MB, Y>()) {
-    detail::expects_lora("add_delta", l);
-    kernels::low_rank_add(ex, x, l.A, l.B, y, l.scale);
-    if constexpr (detail::is_there<MBias>) kernels::add_bias(ex, l.bias, y, l.scale);
+  if constexpr (detail::mandates_add_delta<E, lora<MA, MB, MBias>, X, Y>()) {
+    detail::expects_add_delta(l, x, y);
+    if constexpr (!detail::is_there<MBias>) kernels::low_rank_add(ex, x, l.A, l.B, y, l.scale);
+    else if constexpr (!detail::is_narrow<Y>) {
+      kernels::low_rank_add(ex, x, l.A, l.B, y, l.scale);
+      kernels::add_bias(ex, l.bias, y, l.scale);
+    } else
+      detail::in_row_blocks(ex, "add_delta", y, [&](index_t first, index_t count, auto const& block) {
+        kernels::low_rank_add(ex, rows(x, first, count), l.A, l.B, block, l.scale);
+        kernels::add_bias(ex, l.bias, block, l.scale);
+      });
   }
+}
+/// Scratch of `add_delta` beside that of its kernels.
+template <class MA, class MB, class MBias, class Y>
+[[nodiscard]] std::size_t add_delta_scratch_bytes(lora<MA, MB, MBias> const&, Y const& y) {
+  if constexpr (detail::is_there<MBias> && detail::is_narrow<Y>) return detail::row_blocks_bytes(y, "add_delta");
+  else return 0;
 }
 
 /// The same with dropout on x: x_dropped = mask x, y += s ((x_dropped A^T) B^T + bias). `x_dropped`[T, n] is the caller's;
-/// keep it for `backward`.
-template <executor E, class MA, class MB, class MBias, class X, class Y, class S>
-void add_delta(E const& ex, lora<MA, MB, MBias> const& l, dropout const& mask, X const& x, Y const& y, S const& x_dropped) {
-  detail::expects_lora("add_delta", l);
-  detail::expects_equal_extents("add_delta", "x", x, 1, "A", l.A, 1);
-  detail::expects_equal_extents("add_delta", "y", y, 0, "x", x, 0);
-  detail::expects_equal_extents("add_delta", "y", y, 1, "B", l.B, 0);
-  kernels::drop(ex, mask, x, x_dropped);
-  add_delta(ex, l, x_dropped, y);
+/// keep it for `backward`. A 16-bit x_dropped rounds x / (1 - p) once. It may not overlap anything else.
+template <class E, class MA, class MB, class MBias, class X, class Y, class D>
+void add_delta(E const& ex, lora<MA, MB, MBias> const& l, dropout const& mask, X const& x, Y const& y, D const& x_dropped) {
+  if constexpr (detail::mandates_add_delta<E, lora<MA, MB, MBias>, X, Y, D>()) {
+    detail::expects_add_delta(l, x, y);
+    detail::expects_shape("add_delta", "x_dropped", x_dropped, "x", x, 0, "x", x, 1);
+    detail::expects_output_of("add_delta", l, "x_dropped", x_dropped);
+    detail::expects_disjoint("add_delta", "x_dropped", x_dropped, "x", x);
+    detail::expects_disjoint("add_delta", "x_dropped", x_dropped, "y", y);
+    kernels::drop(ex, mask, x, x_dropped);
+    add_delta(ex, l, x_dropped, y);
+  }
 }
 
 /// Gradients, all added to what is there: with v = s x A^T and u = s dy B
 ///     dB += dy^T v     dA += u^T x     dbias += s sum of dy over tokens     dx += u A
-/// x[T, n] and dy[T, m] in; `gradients` and dx[T, n] in and out (`graft::none` for what is not wanted).
-/// v and u [T, r] are the caller's scratch, of float (or double). Sums over tokens are chains of 512 in order: they do not
-/// depend on the number of threads. Cost: 2 T r (n + m) flops for each of the pairs (v, dB) and (u; dA, dx).
-/// Errors: shape_error, argument_error; nothing is written then.
-template <executor E, class MA, class MB, class MBias, class X, class DY, class GA, class GB, class GBias, class DX, class S>
+///
+/// Shapes       x[T, n], dy[T, m] in; `gradients` and dx[T, n] in and out, `graft::none` for what is not wanted;
+///              scratch[T, r] of float (double where an argument is) holds v, then u.
+/// Aliasing     nothing that is written may overlap anything else.
+/// Precision    v and u as `kernels::shrink`, unrounded in scratch; then `kernels::expand_add`, whose sums over tokens are
+///              chains of 512 in order. Each gradient element is rounded once.
+/// Determinism  equal bits for every number of threads.
+/// Cost         2 T r (n + m) flops for each of the pairs (v, dB) and (u; dA, dx).
+/// Errors       shape_error, argument_error; nothing is written then.
+template <class E, class MA, class MB, class MBias, class X, class DY, class GA, class GB, class GBias, class DX, class S>
 void backward(E const& ex, lora<MA, MB, MBias> const& l, X const& x, DY const& dy, lora_gradients<GA, GB, GBias> const& gradients,
-              DX const& dx, S const& v, S const& u) {
-  constexpr bool wants_u = detail::is_there<GA> || detail::is_there<DX>;
-  static_assert(!detail::is_there<GBias> || detail::is_there<MBias>, "graft::backward: this adapter has no bias, so there is no gradient of one");
-  constexpr std::string_view verb = "backward";
-  detail::expects_lora(verb, l);
-  detail::expects_equal_extents(verb, "x", x, 1, "A", l.A, 1);
-  detail::expects_equal_extents(verb, "dy", dy, 0, "x", x, 0);
-  detail::expects_equal_extents(verb, "dy", dy, 1, "B", l.B, 0);
-  if constexpr (detail::is_there<GA>) {
-    detail::expects_equal_extents(verb, "gradient of A", gradients.A, 0, "A", l.A, 0);
-    detail::expects_equal_extents(verb, "gradient of A", gradients.A, 1, "A", l.A, 1);
+              DX const& dx, S const& scratch) {
+  using L = lora<MA, MB, MBias>;
+  if constexpr (detail::mandates_backward<E, L, X, DY, lora_gradients<GA, GB, GBias>, DX, S>()) {
+    detail::expects_equal_extents("backward", "x", x, 1, "A", l.A, 1);
+    detail::expects_backward(l, "x", x, dy, gradients, dx, scratch);
+    if constexpr (detail::is_there<GB>) {
+      kernels::shrink(ex, x, l.A, scratch, l.scale);
+      kernels::expand_add(ex, transposed(dy), transposed(scratch), gradients.B);
+    }
+    if constexpr (detail::is_there<GA> || detail::is_there<DX>) kernels::shrink(ex, dy, transposed(l.B), scratch, l.scale);
+    if constexpr (detail::is_there<GA>) kernels::expand_add(ex, transposed(scratch), transposed(x), gradients.A);
+    if constexpr (detail::is_there<DX>) kernels::expand_add(ex, scratch, transposed(l.A), dx);
+    if constexpr (detail::is_there<GBias>) kernels::sum_rows(ex, dy, gradients.bias, l.scale);
   }
-  if constexpr (detail::is_there<GB>) {
-    detail::expects_equal_extents(verb, "gradient of B", gradients.B, 0, "B", l.B, 0);
-    detail::expects_equal_extents(verb, "gradient of B", gradients.B, 1, "B", l.B, 1);
-  }
-  if constexpr (detail::is_there<GBias>) detail::expects_equal_extents(verb, "gradient of bias", gradients.bias, 0, "bias", l.bias, 0);
-  if constexpr (detail::is_there<DX>) {
-    detail::expects_equal_extents(verb, "dx", dx, 0, "x", x, 0);
-    detail::expects_equal_extents(verb, "dx", dx, 1, "x", x, 1);
-  }
-  if constexpr (detail::is_there<GB>) {
-    kernels::shrink(ex, x, l.A, v, l.scale);
-    kernels::expand_add(ex, transposed(dy), transposed(v), gradients.B);
-  }
-  if constexpr (wants_u) kernels::shrink(ex, dy, transposed(l.B), u, l.scale);
-  if constexpr (detail::is_there<GA>) kernels::expand_add(ex, transposed(u), transposed(x), gradients.A);
-  if constexpr (detail::is_there<DX>) kernels::expand_add(ex, u, transposed(l.A), dx);
-  if constexpr (detail::is_there<GBias>) kernels::sum_rows(ex, dy, gradients.bias, l.scale);
 }
 
-/// The same with scratch from the executor's resource: 2 T r elements.
-template <executor E, class MA, class MB, class MBias, class X, class DY, class GA, class GB, class GBias, class DX>
-  requires requires(E const& ex) { ex.resource(); }
+/// The same with scratch from the executor's resource: `backward_scratch_bytes(l, x)`, double where any argument is.
+template <class E, class MA, class MB, class MBias, class X, class DY, class GA, class GB, class GBias, class DX>
 void backward(E const& ex, lora<MA, MB, MBias> const& l, X const& x, DY const& dy, lora_gradients<GA, GB, GBias> const& gradients,
               DX const& dx) {
-  using accumulate = accumulate_t<typename X::value_type, typename DY::value_type, typename MA::value_type, typename MB::value_type>;
-  index_t const elements = detail::checked_product(x.extent(0), l.rank(), "backward");
-  auto const each = detail::scratch_block::rounded(sizeof(accumulate) * static_cast<std::size_t>(elements));
-  detail::scratch_block const memory(ex.resource(), 2 * each);
-  auto const part = [&](std::size_t i) { return view(reinterpret_cast<accumulate*>(memory.data() + i * each), x.extent(0), l.rank()); };
-  backward(ex, l, x, dy, gradients, dx, part(0), part(1));
+  using G = lora_gradients<GA, GB, GBias>;
+  if constexpr (detail::mandates_backward<E, lora<MA, MB, MBias>, X, DY, G, DX, none_t>()) {
+    using value = detail::sums_of<MA, MB, X, DY, GA, GB, DX>;
+    detail::expects_equal_extents("backward", "x", x, 1, "A", l.A, 1);
+    detail::expects_backward(l, "x", x, dy, gradients, dx, none);
+    detail::scratch_block const memory(ex.resource(), detail::scratch_size(x.extent(0), l.rank(), sizeof(value), "backward"));
+    backward(ex, l, x, dy, gradients, dx, view(reinterpret_cast<value*>(memory.data()), x.extent(0), l.rank()));
+  }
+}
+/// Scratch of `backward` without caller scratch, beside that of its kernels. Name the other arguments' views when one may
+/// be of double: backward_scratch_bytes(l, x, dy, dx).
+template <class MA, class MB, class MBias, class X, class... Others>
+[[nodiscard]] std::size_t backward_scratch_bytes(lora<MA, MB, MBias> const& l, X const& x, Others const&...) {
+  return detail::scratch_size(x.extent(0), l.rank(), sizeof(detail::sums_of<MA, MB, X, Others...>), "backward");
 }
 
 /// After a forward with dropout: gradients from the kept `x_dropped`; dx += mask (u A), by way of the caller's
-/// `dx_dropped`[T, n], which is overwritten.
-template <executor E, class MA, class MB, class MBias, class X, class DY, class GA, class GB, class GBias, class DX, class S>
-  requires requires(E const& ex) { ex.resource(); }
+/// `dx_dropped`[T, n], which is overwritten (of float, so that dx is rounded once; `graft::none` when dx is).
+template <class E, class MA, class MB, class MBias, class X, class DY, class GA, class GB, class GBias, class DX, class D>
 void backward(E const& ex, lora<MA, MB, MBias> const& l, dropout const& mask, X const& x_dropped, DY const& dy,
-              lora_gradients<GA, GB, GBias> const& gradients, DX const& dx, S const& dx_dropped) {
-  detail::expects_equal_extents("backward", "dx_dropped", dx_dropped, 0, "x_dropped", x_dropped, 0);
-  detail::expects_equal_extents("backward", "dx_dropped", dx_dropped, 1, "x_dropped", x_dropped, 1);
-  detail::fill_zero(ex, dx_dropped);
-  backward(ex, l, x_dropped, dy, gradients, dx_dropped);
-  kernels::drop_add(ex, mask, dx_dropped, dx);
+              lora_gradients<GA, GB, GBias> const& gradients, DX const& dx, D const& dx_dropped) {
+  using G = lora_gradients<GA, GB, GBias>;
+  static_assert(detail::is_there<DX> == detail::is_there<D>, "graft::backward: dx and dx_dropped are both views or both graft::none");
+  if constexpr (detail::mandates_backward<E, lora<MA, MB, MBias>, X, DY, G, DX, none_t>() && detail::is_there<DX> == detail::is_there<D>) {
+    if constexpr (!detail::is_there<DX>) backward(ex, l, x_dropped, dy, gradients, none);
+    else {
+      if (!(mask.probability >= 0.0 && mask.probability < 1.0)) [[unlikely]]
+        detail::raise(argument_error(detail::text("graft::backward: the probability of the dropout is ", mask.probability, " but must lie in [0, 1)")));
+      detail::expects_equal_extents("backward", "x_dropped", x_dropped, 1, "A", l.A, 1);
+      detail::expects_backward(l, "x_dropped", x_dropped, dy, gradients, dx, none);
+      detail::expects_shape("backward", "dx_dropped", dx_dropped, "dy", dy, 0, "A", l.A, 1);
+      detail::expects_disjoint("backward", "dx_dropped", dx_dropped, "dx", dx);
+      detail::expects_backward(l, "x_dropped", x_dropped, dy, gradients, dx_dropped, none);
+      detail::fill_zero(ex, dx_dropped);
+      backward(ex, l, x_dropped, dy, gradients, dx_dropped);
+      kernels::drop_add(ex, mask, dx_dropped, dx);
+    }
+  }
 }
 
-/// W += s B A, and base_bias += s bias. W[m, n]; for a weight stored [n, m] (fan_in_fan_out) pass `transposed(W)`.
-/// 16-bit weights are computed in fp32 and rounded once: |error| <= half an ulp of W plus (r + 1) eps32 (|W| + sum |s B A|).
-/// Dropout takes no part. Errors: shape_error, argument_error; nothing is written then.
-template <executor E, class MA, class MB, class W>
-void merge(E const& ex, lora<MA, MB> const& l, W const& w) {
-  detail::expects_lora("merge", l);
-  kernels::outer_add(ex, l.B, l.A, w, l.scale);
+/// merge: W += s B A, and base_bias += s bias. unmerge: the same subtracted, equal to the weight before up to rounding,
+/// not in bits.
+///
+/// Shapes       W[m, n], base_bias[m] in and out. A weight stored [n, m] (fan_in_fan_out) is `transposed(W)`. base_bias
+///              must be passed when the adapter has a bias, and is left alone when it has none.
+/// Aliasing     W and base_bias may not overlap each other or the adapter.
+/// Precision    16-bit weights are computed in fp32 and rounded once: |error| <= half an ulp of the result
+///              + (min(r, 512) + r / 512 + 2) eps32 (|W| + sum |s B A|). Dropout takes no part.
+/// Cost         2 m n r flops; W read and written.
+/// Errors       shape_error, argument_error; nothing is written then.
+template <class E, class MA, class MB, class MBias, class W, class BaseBias = none_t>
+void merge(E const& ex, lora<MA, MB, MBias> const& l, W const& w, BaseBias const& base_bias = {}) {
+  detail::add_weight(ex, "merge", l, w, base_bias, l.scale.value());
 }
-template <executor E, class MA, class MB, class MBias, class W, class BaseBias>
-void merge(E const& ex, lora<MA, MB, MBias> const& l, W const& w, BaseBias const& base_bias) {
-  detail::expects_lora("merge", l);
-  detail::expects_equal_extents("merge", "base_bias", base_bias, 0, "B", l.B, 0);
-  kernels::outer_add(ex, l.B, l.A, w, l.scale);
-  kernels::add_bias(ex, l.bias, detail::as_row(base_bias), l.scale);
-}
-
-/// W -= s B A, and base_bias -= s bias: equal to the weight before `merge` up to rounding, not in bits.
-template <executor E, class MA, class MB, class W>
-void unmerge(E const& ex, lora<MA, MB> const& l, W const& w) {
-  detail::expects_lora("unmerge", l);
-  kernels::outer_add(ex, l.B, l.A, w, -l.scale.value());
-}
-template <executor E, class MA, class MB, class MBias, class W, class BaseBias>
-void unmerge(E const& ex, lora<MA, MB, MBias> const& l, W const& w, BaseBias const& base_bias) {
-  detail::expects_lora("unmerge", l);
-  detail::expects_equal_extents("unmerge", "base_bias", base_bias, 0, "B", l.B, 0);
-  kernels::outer_add(ex, l.B, l.A, w, -l.scale.value());
-  kernels::add_bias(ex, l.bias, detail::as_row(base_bias), -l.scale.value());
+template <class E, class MA, class MB, class MBias, class W, class BaseBias = none_t>
+void unmerge(E const& ex, lora<MA, MB, MBias> const& l, W const& w, BaseBias const& base_bias = {}) {
+  detail::add_weight(ex, "unmerge", l, w, base_bias, -l.scale.value());
 }
 
-/// D = s B A, the matrix that `merge` adds. D[m, n] is overwritten.
-template <executor E, class MA, class MB, class MBias, class D>
+/// D = s B A, the matrix that `merge` adds. D[m, n] is overwritten; it may not overlap A or B.
+template <class E, class MA, class MB, class MBias, class D>
 void delta_weight(E const& ex, lora<MA, MB, MBias> const& l, D const& d) {
-  detail::expects_lora("delta_weight", l);
-  detail::expects_equal_extents("delta_weight", "D", d, 0, "B", l.B, 0);
-  detail::expects_equal_extents("delta_weight", "D", d, 1, "A", l.A, 1);
-  detail::fill_zero(ex, d);
-  kernels::outer_add(ex, l.B, l.A, d, l.scale);
+  if constexpr (detail::mandates_merge<E, lora<MA, MB>, D, none_t>()) {
+    detail::expects_merge("delta_weight", "D", l, d, none);
+    detail::fill_zero(ex, d);
+    kernels::outer_add(ex, l.B, l.A, d, l.scale);
+  }
+}
+
+/// The adapter of output features [first, first + count): the same A, these rows of B and of the bias. Checked.
+template <class MA, class MB, class MBias>
+[[nodiscard]] auto output_rows(lora<MA, MB, MBias> const& l, index_t first, index_t count) {
+  auto const b = rows(l.B, first, count);
+  auto const bias = detail::slice(l.bias, first, count);
+  return lora<MA, std::remove_const_t<decltype(b)>, std::remove_const_t<decltype(bias)>>{l.A, b, l.scale, bias};
 }
 
 /// What is trained: A, B and the bias. r (n + m) elements, and m more with a bias.
@@ -229,7 +243,7 @@ template <class MA, class MB, class MBias>
 /// about 1.5 times faster. The packed adapter is for `add_delta`; keep the original for merge and backward.
 template <executor E, class MA, class MB, class MBias, class T>
 [[nodiscard]] auto pack(E const& ex, lora<MA, MB, MBias> const& l, std::span<T> memory) {
-  detail::expects_lora("pack", l);
+  detail::expects_low_rank("pack", l);
   if (static_cast<index_t>(memory.size()) < packed_size(l)) [[unlikely]]
     detail::raise(argument_error(detail::text("graft::pack: B", detail::shape_text(l.B), " needs ", packed_size(l), " elements but the memory has ",
                                               static_cast<index_t>(memory.size()))));
@@ -242,7 +256,7 @@ template <executor E, class MA, class MB, class MBias, class T>
 }  // namespace GRAFT_TARGET
 
 static_assert(additive_adapter<lora<detail::archetype_matrix, detail::archetype_matrix>> &&
-              mergeable<lora<detail::archetype_matrix, detail::archetype_matrix>> &&
+              row_mergeable<lora<detail::archetype_matrix, detail::archetype_matrix>> &&
               trainable_adapter<lora<detail::archetype_matrix, detail::archetype_matrix, detail::archetype_vector>>);
 
 }  // namespace graft::inline GRAFT_CONTRACT
