@@ -180,7 +180,7 @@ TEST_CASE("the elementwise verbs name the extents that do not fit", "[contracts]
       });
 }
 
-TEST_CASE("a probability outside of [0, 1) is refused", "[contracts][kernels]") {
+TEST_CASE("a probability that is none is refused", "[contracts][kernels]") {
   for (double const p : {1.0, -0.125, 2.0})
     refuses<argument_error>(
         "graft::kernels::drop: the probability is " + graft::detail::text(p) + " but must lie in [0, 1)",
