@@ -423,8 +423,8 @@ inline void expand_rows(expand_problem const& p, index_t r0, index_t r1, index_t
           }
           for (index_t t = rg; t < group_end;) {
             index_t const left = group_end - t;
-            index_t const small = row_tile_expand < 4 ? row_tile_expand : 4;
-            index_t const rows = left >= row_tile_expand && left != 8 ? row_tile_expand : left < small ? left : small;
+            index_t const least = row_tile_expand < 4 ? row_tile_expand : 4;
+            index_t const rows = left >= row_tile_expand && left != 8 ? row_tile_expand : left < least ? left : least;
             float const* const vt = v + (t - rg) * vrow;
             if (staged) expand_row_tile(vt, vrow, vcolumn, rows, depth, block, stage + (t - rs) * stage_row, stage_row, q > 0);
             else if (p.y.kind == storage::fp32)
