@@ -30,7 +30,7 @@ results lora(test_case const& c) {
       };
       auto const gA = graft::view(dA, a.A.rows(), a.A.columns());
       auto const gB = graft::view(dB, a.B.rows(), a.B.columns());
-      if constexpr (l.has_bias) run(graft::lora_gradients{gA, gB, graft::view(dbias)});
+      if constexpr (std::remove_cvref_t<decltype(l)>::has_bias) run(graft::lora_gradients{gA, gB, graft::view(dbias)});
       else run(graft::lora_gradients{gA, gB});
     });
     out.add("grad.lora_A" + a.suffix, a.A.shape, dA);
