@@ -52,13 +52,15 @@ namespace {
 /// Memory that was there before, for one block at a time.
 class prepared_resource : public std::pmr::memory_resource {
  public:
-  explicit prepared_resource(std::size_t bytes) : memory_(bytes + 64) {}
+  explicit prepared_resource(std::size_t size) : memory_(size + 64) {}
   int taken = 0;
   int held = 0;
+  std::size_t bytes = 0;
 
  private:
   void* do_allocate(std::size_t size, std::size_t) override {
     ++taken;
+    bytes += size;
     if (held++ != 0 || size + 64 > memory_.size()) throw std::bad_alloc{};
     auto const at = reinterpret_cast<std::uintptr_t>(memory_.data());
     return memory_.data() + (64 - at % 64);
@@ -83,32 +85,40 @@ TEST_CASE("verbs take scratch once from the executor's resource and allocate not
     auto h = tests::random_numbers<graft::float16>(T * m, 4);
     auto v = tests::random_numbers<float>(T * r, 5);
     auto g = tests::random_numbers<float>(r * n, 5);
+    auto w = tests::random_numbers<float>(r * T, 5);
+    auto z = tests::random_numbers<double>(T * m, 4);
     auto const d = tests::random_numbers<float>(m, 6);
     prepared_resource memory(std::size_t{64} << 20U);
     tests::for_each_executor(
         [&](std::string const& name, auto const& ex) {
           INFO(name << ", " << T << " rows");
-          auto const counted = [&](char const* what, int most, auto const& call) {
+          auto const counted = [&](char const* what, std::size_t bytes, auto const& call) {
             call();  // threads are started by the first call
             long const before = allocations;
             memory.taken = 0;
+            memory.bytes = 0;
             call();
             long const after = allocations;
             INFO(what);
             CHECK(after == before);
-            CHECK(memory.taken <= most);
+            CHECK(memory.taken == (bytes == 0 ? 0 : 1));
+            CHECK(memory.bytes == bytes);
             CHECK(memory.held == 0);
           };
-          counted("low_rank_add", 1,
-                  [&] { kernels::low_rank_add(ex, view(x, T, n), view(a, r, n), view(b, m, r), view(y, T, m), 0.5F); });
+          // A verb on these arguments takes what its query says.
+          auto const queried = [&](char const* what, auto const& verb, auto const&... arguments) {
+            counted(what, verb.scratch_bytes(ex, arguments...), [&] { verb(ex, arguments...); });
+          };
+          queried("low_rank_add", kernels::low_rank_add, view(x, T, n), view(a, r, n), view(b, m, r), view(y, T, m), 0.5F);
           CHECK(memory.taken == 1);
-          counted("low_rank_add, 16 bits", 1,
-                  [&] { kernels::low_rank_add(ex, view(x, T, n), view(a, r, n), view(b, m, r), view(h, T, m), 0.5F); });
-          counted("shrink", 1, [&] { kernels::shrink(ex, view(x, T, n), view(a, r, n), view(v, T, r)); });
-          counted("expand_add", 1, [&] { kernels::expand_add(ex, view(v, T, r), view(b, m, r), view(y, T, m)); });
-          counted("expand_add over rows", 1, [&] {
-            kernels::expand_add(ex, transposed(view(v, T, r)), transposed(view(x, T, n)), view(g, r, n));
-          });
+          queried("low_rank_add, 16 bits", kernels::low_rank_add, view(x, T, n), view(a, r, n), view(b, m, r), view(h, T, m), 0.5F);
+          queried("low_rank_add, double", kernels::low_rank_add, view(x, T, n), view(a, r, n), view(b, m, r), view(z, T, m), 0.5F);
+          CHECK(memory.taken == 1);
+          queried("shrink", kernels::shrink, view(x, T, n), view(a, r, n), view(v, T, r));
+          queried("expand_add", kernels::expand_add, view(v, T, r), view(b, m, r), view(y, T, m));
+          queried("expand_add, 16 bits", kernels::expand_add, view(v, T, r), view(b, m, r), transposed(view(h, m, T)));
+          queried("expand_add over rows", kernels::expand_add, transposed(view(v, T, r)), transposed(view(x, T, n)), view(g, r, n));
+          queried("outer_add", kernels::outer_add, view(x, T, n), transposed(view(g, r, n)), transposed(view(w, r, T)), 0.25F);
           counted("scale_columns", 0, [&] { kernels::scale_columns(ex, view(d), view(y, T, m)); });
           counted("add_bias", 0, [&] { kernels::add_bias(ex, view(d), view(y, T, m)); });
           counted("copy", 0, [&] { kernels::copy(ex, view(y, T, m), view(h, T, m)); });

@@ -51,12 +51,17 @@ struct openmp {
     if (omp_in_parallel() != 0) return 1;
     return threads > 0 ? threads : omp_get_max_threads();
   }
+  /// Scratch of a league.
+  [[nodiscard]] std::size_t league_scratch(index_t size, std::size_t bytes) const {
+    int const workers = workers_of(size);
+    return workers <= 1 ? bytes : detail::scratch_block::rounded(bytes) * static_cast<std::size_t>(workers);
+  }
   template <class Body>
   void league(index_t size, std::size_t bytes, Body const& body) const {
-    int const workers = size < concurrency() ? static_cast<int>(size) : concurrency();
+    int const workers = workers_of(size);
     if (workers <= 1) return serial{scratch}.league(size, bytes, body);
     std::size_t const each = detail::scratch_block::rounded(bytes);
-    detail::scratch_block const memory(resource(), each * static_cast<std::size_t>(workers));
+    detail::scratch_block const memory(resource(), league_scratch(size, bytes));
 #pragma omp parallel num_threads(workers)
     {
       std::byte* const mine = each == 0 ? nullptr : memory.data() + each * static_cast<std::size_t>(omp_get_thread_num());
@@ -72,6 +77,9 @@ struct openmp {
     f(detail::openmp_worker{omp_get_thread_num(), omp_get_num_threads()});
   }
   void fence() const {}
+
+ private:
+  [[nodiscard]] int workers_of(index_t size) const { return size < concurrency() ? static_cast<int>(size) : concurrency(); }
 };
 
 static_assert(host_executor<openmp>);

@@ -23,6 +23,8 @@ struct serial {
     return scratch != nullptr ? scratch : std::pmr::get_default_resource();
   }
   [[nodiscard]] static constexpr int concurrency() { return 1; }
+  /// Scratch of a league.
+  [[nodiscard]] static constexpr std::size_t league_scratch(index_t, std::size_t bytes) { return bytes; }
   template <class Body>
   void league(index_t size, std::size_t bytes, Body const& body) const {
     detail::scratch_block const memory(resource(), bytes);

@@ -48,6 +48,7 @@ inline namespace GRAFT_TARGET {
 /// Aliasing     y may not overlap v or B.
 /// Precision    |error| <= (min(r, 512) + r / 512 + 1) eps (|y| + sum |scale v B|) before the one rounding to y's type.
 /// Cost         2 T r m flops; T r + m r + T m elements read, T m written.
+/// Scratch      `expand_add.scratch_bytes(ex, v, B, y)` from the executor's resource; nothing else is allocated.
 /// Errors       shape_error, argument_error; nothing is written then.
 struct expand_add_fn {
   template <class E, class V, class B, class Y>
@@ -81,6 +82,15 @@ struct expand_add_fn {
         chosen_body::run(ex, v, b, y, scale);
       }
     }
+  }
+
+  /// Bytes that a call with these arguments takes from the executor's resource, once.
+  template <executor E, matrix_view V, matrix_view B, output_matrix Y>
+  [[nodiscard]] std::size_t scratch_bytes(E const& ex, V const& v, B const& b, Y const& y, scaling scale = 1.0) const {
+    expects(v, b, y);
+    using chosen_body = override_for<expand_add_fn, E, V, B, Y>;
+    if constexpr (chosen_body::which == body::generic) return 0;
+    else return chosen_body::scratch_bytes(ex, v, b, y, scale);
   }
 
  private:

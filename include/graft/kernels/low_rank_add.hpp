@@ -64,7 +64,7 @@ inline namespace GRAFT_TARGET {
 /// Aliasing     y may not overlap x, A or B; disjoint column ranges of one buffer are legal.
 /// Precision    |error| <= eps ((n / 16 + 20) + r + 1) (|y| + sum |scale x A B|) before the one rounding to y's type.
 /// Cost         2 T r (n + m) flops; r (n + m) + T n + T m elements read, T m written.
-/// Scratch      `scratch_bytes(ex, T, n, m, r)` from the executor's resource; nothing else is allocated.
+/// Scratch      `low_rank_add.scratch_bytes(ex, x, A, B, y)` from the executor's resource; nothing else is allocated.
 /// Errors       shape_error, argument_error; nothing is written then.
 /// Source       Hu et al. 2021, LoRA, eq. 3.
 struct low_rank_add_fn {
@@ -86,8 +86,7 @@ struct low_rank_add_fn {
   void generic(E const& ex, X const& x, A const& a, B const& b, Y const& y, scaling scale = 1.0) const {
     using accumulate = accumulate_t<typename X::value_type, typename A::value_type, typename B::value_type, typename Y::value_type>;
     expects(x, a, b, y);
-    auto const bytes = sizeof(accumulate) * static_cast<std::size_t>(E::row_block * a.extent(0));
-    ex.league(graft::detail::tiles(x.extent(0), E::row_block), bytes,
+    ex.league(graft::detail::tiles(x.extent(0), E::row_block), team_bytes<accumulate>(ex, a),
               graft::detail::low_rank_add_body<X, A, B, Y, accumulate>{x, a, b, y, static_cast<accumulate>(scale.value())});
   }
 
@@ -103,7 +102,28 @@ struct low_rank_add_fn {
     }
   }
 
+  /// Bytes that a call with these arguments takes from the executor's resource, once. The generic body of an executor that
+  /// does not say what a league takes (`league_scratch`): the bytes of one team.
+  template <executor E, matrix_view X, matrix_view A, matrix_view B, output_matrix Y>
+  [[nodiscard]] std::size_t scratch_bytes(E const& ex, X const& x, A const& a, B const& b, Y const& y, scaling scale = 1.0) const {
+    expects(x, a, b, y);
+    using chosen_body = override_for<low_rank_add_fn, E, X, A, B, Y>;
+    if constexpr (chosen_body::which == body::host) return chosen_body::scratch_bytes(ex, x, a, b, y, scale);
+    else {
+      using accumulate = accumulate_t<typename X::value_type, typename A::value_type, typename B::value_type, typename Y::value_type>;
+      std::size_t const bytes = team_bytes<accumulate>(ex, a);
+      if constexpr (requires { ex.league_scratch(index_t{}, bytes); })
+        return ex.league_scratch(graft::detail::tiles(x.extent(0), E::row_block), bytes);
+      else return bytes;
+    }
+  }
+
  private:
+  /// v of one tile of rows.
+  template <class Accumulate, class E, class A>
+  static std::size_t team_bytes(E const&, A const& a) {
+    return sizeof(Accumulate) * static_cast<std::size_t>(E::row_block * a.extent(0));
+  }
   template <class X, class A, class B, class Y>
   static void expects(X const& x, A const& a, B const& b, Y const& y) {
     constexpr std::string_view verb = "kernels::low_rank_add";

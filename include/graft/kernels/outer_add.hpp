@@ -16,7 +16,7 @@ inline namespace GRAFT_TARGET {
 /// Shapes       B[m, r], A[r, n] in; W[m, n] in and out. Any strides, any scalars.
 /// Order        for each element an fma chain over the rank, starting from W; 16-bit W is rounded once.
 /// Aliasing     W may not overlap B or A.
-/// Precision, cost, errors: `expand_add` with T = m rows.
+/// Precision, cost, scratch, errors: `expand_add` with T = m rows.
 struct outer_add_fn {
   template <class E, class B, class A, class W>
   static consteval bool mandates() {
@@ -41,6 +41,12 @@ struct outer_add_fn {
       graft::detail::expects_equal_extents(verb, "W", w, 1, "A", a, 1);
       expand_add(ex, b, transposed(a), w, scale);
     }
+  }
+
+  /// Bytes that a call with these arguments takes from the executor's resource, once.
+  template <executor E, matrix_view B, matrix_view A, output_matrix W>
+  [[nodiscard]] std::size_t scratch_bytes(E const& ex, B const& b, A const& a, W const& w, scaling scale = 1.0) const {
+    return expand_add.scratch_bytes(ex, b, transposed(a), w, scale);
   }
 };
 inline constexpr outer_add_fn outer_add{};

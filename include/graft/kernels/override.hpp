@@ -20,7 +20,8 @@ namespace kernels {
 /// Bodies of a verb. `generic` is the readable one that every backend can run.
 enum class body { generic, host };
 
-/// No override. A specialisation has `static constexpr body which` and `static void run(ex, arguments...)`.
+/// No override. A specialisation has `static constexpr body which`, `static void run(ex, arguments...)` and, with the same
+/// arguments, `static std::size_t scratch_bytes`.
 /// A class template, not an overload found by ADL: a late specialisation of it is an error, where a late overload would
 /// silently be ignored in one translation unit and taken in another.
 template <class Verb, class Exec, class... Args>

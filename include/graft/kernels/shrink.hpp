@@ -48,6 +48,7 @@ inline namespace GRAFT_TARGET {
 /// Aliasing     v may not overlap x or A.
 /// Precision    |error| <= (n / 16 + 20) eps sum |x A| before the one rounding to v's type. n = 0 gives zeros.
 /// Cost         2 T n r flops; T n + n r elements read, T r written.
+/// Scratch      `shrink.scratch_bytes(ex, x, A, v)` from the executor's resource; nothing else is allocated.
 /// Errors       shape_error, argument_error; nothing is written then.
 struct shrink_fn {
   template <class E, class X, class A, class V>
@@ -81,6 +82,15 @@ struct shrink_fn {
         chosen_body::run(ex, x, a, v, scale);
       }
     }
+  }
+
+  /// Bytes that a call with these arguments takes from the executor's resource, once.
+  template <executor E, matrix_view X, matrix_view A, output_matrix V>
+  [[nodiscard]] std::size_t scratch_bytes(E const& ex, X const& x, A const& a, V const& v, scaling scale = 1.0) const {
+    expects(x, a, v);
+    using chosen_body = override_for<shrink_fn, E, X, A, V>;
+    if constexpr (chosen_body::which == body::generic) return 0;
+    else return chosen_body::scratch_bytes(ex, x, a, v, scale);
   }
 
  private:

@@ -28,24 +28,40 @@ inline namespace GRAFT_TARGET {
   return {p.w, p.v, p.y.transposed(), p.columns, p.rows, p.depth, p.scale, !p.scale_on_w};
 }
 
+/// How a call is cut over workers, and the scratch that it takes.
+struct expand_plan {
+  expand_problem p;
+  int workers;
+  index_t panels;
+  bool by_rows;      // else by panels of columns
+  index_t block;     // rows at a time: what scratch is sized for, however many workers a region starts
+  std::size_t each;  // bytes a worker
+
+  expand_plan(int concurrency, expand_problem const& given)
+      : p(oriented(given)),
+        workers(useful_workers(concurrency, p.rows * p.columns * p.depth)),
+        panels((p.columns + panel_width - 1) / panel_width),
+        by_rows(p.rows >= 24 * workers || panels < workers),
+        block(by_rows ? (p.rows + workers - 1) / workers : p.rows),
+        each(scratch_block::rounded(sizeof(float) * static_cast<std::size_t>(expand_scratch(p, block)))) {}
+  [[nodiscard]] std::size_t bytes() const { return each * static_cast<std::size_t>(workers); }
+};
+
 template <class E>
-void expand_add_on_host(E const& ex, expand_problem const& given) {
+void expand_add_on_host(E const& ex, expand_plan const& plan) {
   level_functions const& f = host_functions();
-  expand_problem const p = oriented(given);
-  int const workers = useful_workers(ex.concurrency(), p.rows * p.columns * p.depth);
-  index_t const panels = (p.columns + panel_width - 1) / panel_width;
-  bool const by_rows = p.rows >= 24 * workers || panels < workers;
-  index_t const most_rows = by_rows ? (p.rows + workers - 1) / workers : p.rows;
-  index_t const least_rows = by_rows ? p.rows / workers : p.rows;
-  index_t const floats = (std::max)(expand_sizes_of(p, most_rows).floats(), expand_sizes_of(p, least_rows).floats());
-  auto const each = scratch_block::rounded(sizeof(float) * static_cast<std::size_t>(floats));
-  scratch_block const memory(ex.resource(), each * static_cast<std::size_t>(workers));
-  ex.region(workers, [&](auto const& w) {
-    auto* const scratch = reinterpret_cast<float*>(memory.data() + each * static_cast<std::size_t>(w.index()));
-    if (by_rows) f.expand_rows(p, part_begin(p.rows, w.index(), w.size()), part_begin(p.rows, w.index() + 1, w.size()), 0, p.columns, scratch);
-    else
-      f.expand_rows(p, 0, p.rows, part_begin(panels, w.index(), w.size()) * panel_width,
-                    (std::min)(part_begin(panels, w.index() + 1, w.size()) * panel_width, p.columns), scratch);
+  expand_problem const& p = plan.p;
+  scratch_block const memory(ex.resource(), plan.bytes());
+  ex.region(plan.workers, [&](auto const& w) {
+    auto* const scratch = reinterpret_cast<float*>(memory.data() + plan.each * static_cast<std::size_t>(w.index()));
+    if (!plan.by_rows) {
+      f.expand_rows(p, 0, p.rows, part_begin(plan.panels, w.index(), w.size()) * panel_width,
+                    (std::min)(part_begin(plan.panels, w.index() + 1, w.size()) * panel_width, p.columns), scratch);
+      return;
+    }
+    index_t const end = part_begin(p.rows, w.index() + 1, w.size());
+    for (index_t t = part_begin(p.rows, w.index(), w.size()); t < end; t += plan.block)
+      f.expand_rows(p, t, (std::min)(t + plan.block, end), 0, p.columns, scratch);
   });
 }
 
@@ -59,8 +75,16 @@ struct override_for<expand_add_fn, E, V, B, Y> {
   static constexpr body which = body::host;
   static void run(E const& ex, V const& v, B const& b, Y const& y, scaling scale) {
     if (y.size() == 0 || v.extent(1) == 0) return;
-    graft::detail::expand_add_on_host(ex, {graft::detail::erased(v), graft::detail::erased(b), graft::detail::erased(y), y.extent(0), y.extent(1),
-                                           v.extent(1), static_cast<float>(scale.value()), false});
+    graft::detail::expand_add_on_host(ex, plan(ex, v, b, y, scale));
+  }
+  static std::size_t scratch_bytes(E const& ex, V const& v, B const& b, Y const& y, scaling scale) {
+    return y.size() == 0 || v.extent(1) == 0 ? 0 : plan(ex, v, b, y, scale).bytes();
+  }
+
+ private:
+  static graft::detail::expand_plan plan(E const& ex, V const& v, B const& b, Y const& y, scaling scale) {
+    using graft::detail::erased;
+    return {ex.concurrency(), {erased(v), erased(b), erased(y), y.extent(0), y.extent(1), v.extent(1), static_cast<float>(scale.value()), false}};
   }
 };
 }  // namespace kernels

@@ -102,6 +102,18 @@ inline namespace GRAFT_TARGET {
   return s;
 }
 
+/// Floats of scratch that `expand_rows` may take for any number of rows up to `rows`: a driver knows how many rows a worker
+/// gets at most, not how many it gets. Sizes grow with the rows but for two steps: above 4 a narrow w is no longer streamed,
+/// above 8 its blocks grow.
+[[nodiscard]] inline index_t expand_scratch(expand_problem const& p, index_t rows) {
+  index_t floats = 0;
+  for (index_t const r : {rows, index_t{8}, index_t{4}}) {
+    index_t const f = expand_sizes_of(p, r < rows ? r : rows).floats();
+    if (f > floats) floats = f;
+  }
+  return floats;
+}
+
 struct level_functions {
   void (*shrink_chunk)(shrink_problem const&, index_t, index_t, index_t, index_t, index_t, float*, index_t, bool, float*);
   void (*shrink_rows)(shrink_problem const&, index_t, index_t, float*, float*);

@@ -22,55 +22,68 @@ inline namespace GRAFT_TARGET {
 /// Rows whose v is kept at a time: enough to pay for packing w.
 inline constexpr index_t low_rank_row_block = 192;
 
-template <class E>
-void low_rank_add_on_host(E const& ex, shrink_problem const& s, operand const& b, operand const& y, index_t columns) {
-  level_functions const& f = host_functions();
-  int const workers = useful_workers(ex.concurrency(), s.rows * s.ranks * (s.length + columns));
-  auto const expand_of = [&](float* v, index_t rows, index_t first_row) {
-    return expand_problem{{v, storage::fp32, s.ranks, 1, 0}, b, y.at(first_row, 0), rows, columns, s.ranks, 1.0F, false};
-  };
-  index_t const for_shrink = shrink_scratch(s.ranks);
-  auto const floats_of = [&](index_t rows) { return (std::max)(for_shrink, expand_sizes_of(expand_of(nullptr, rows, 0), rows).floats()); };
+/// How a call is cut over workers, and the scratch that it takes.
+struct low_rank_plan {
+  shrink_problem s;
+  operand b;
+  operand y;
+  index_t columns;
+  int workers;
+  bool by_rows;  // nothing shared and no barrier; else (rank group, chunk) items, a barrier, then panels of columns
+  shrink_items items;
+  index_t block;      // rows at a time
+  std::size_t parts;  // bytes shared: v of every chunk
+  std::size_t kept;   // bytes a worker: v,
+  std::size_t each;   // and packed operands with it
 
-  if (workers == 1 || (s.rows >= 32 && s.rows >= 12 * workers)) {  // rows over workers; nothing shared, no barrier
-    index_t const most = (s.rows + workers - 1) / workers;
-    index_t const block = (std::min)(most, low_rank_row_block);
-    index_t floats = 0;
-    for (index_t rows : {block, most % block, s.rows / workers % block, (std::min)(s.rows / workers, block)}) floats = (std::max)(floats, floats_of(rows));
-    auto const kept = scratch_block::rounded(sizeof(float) * static_cast<std::size_t>(block * s.ranks + 16));
-    auto const each = kept + scratch_block::rounded(sizeof(float) * static_cast<std::size_t>(floats));
-    scratch_block const memory(ex.resource(), each * static_cast<std::size_t>(workers));
-    ex.region(workers, [&](auto const& w) {
-      std::byte* const mine = memory.data() + each * static_cast<std::size_t>(w.index());
-      auto* const v = reinterpret_cast<float*>(mine);
-      auto* const scratch = reinterpret_cast<float*>(mine + kept);
-      index_t const end = part_begin(s.rows, w.index() + 1, w.size());
-      for (index_t t = part_begin(s.rows, w.index(), w.size()); t < end; t += block) {
-        index_t const u = (std::min)(t + block, end);
-        f.shrink_rows(s, t, u, v, scratch);
-        f.expand_rows(expand_of(v, u - t, t), 0, u - t, 0, columns, scratch);
-      }
-    });
-    return;
+  low_rank_plan(int concurrency, shrink_problem const& shrinks, operand const& given_b, operand const& given_y, index_t outputs)
+      : s(shrinks),
+        b(given_b),
+        y(given_y),
+        columns(outputs),
+        workers(useful_workers(concurrency, s.rows * s.ranks * (s.length + columns))),
+        by_rows(workers == 1 || (s.rows >= 32 && s.rows >= 12 * workers)),
+        items(s, workers),
+        block(by_rows ? (std::min)((s.rows + workers - 1) / workers, low_rank_row_block) : s.rows),
+        parts(by_rows ? 0 : floats(items.chunks * s.rows * s.ranks + 16)),
+        kept(floats(block * s.ranks + 16)),
+        each(kept + floats((std::max)(shrink_scratch(s.ranks), expand_scratch(expand_of(nullptr, 0, block), block)))) {}
+  [[nodiscard]] std::size_t bytes() const { return parts + each * static_cast<std::size_t>(workers); }
+  /// The second half for `rows` rows from `first` on, whose v lies row by row.
+  [[nodiscard]] expand_problem expand_of(float* v, index_t first, index_t rows) const {
+    return {{v, storage::fp32, s.ranks, 1, 0}, b, y.at(first, 0), rows, columns, s.ranks, 1.0F, false};
   }
-  // Few rows: (rank group, chunk) items over workers, a barrier, then every worker combines v for its panels.
-  shrink_items const items(s, workers);
-  index_t const count = s.rows * s.ranks;
-  index_t const panels = (columns + panel_width - 1) / panel_width;
-  auto const parts = scratch_block::rounded(sizeof(float) * static_cast<std::size_t>(items.chunks * count + 16));
-  auto const kept = scratch_block::rounded(sizeof(float) * static_cast<std::size_t>(count + 16));
-  auto const each = kept + scratch_block::rounded(sizeof(float) * static_cast<std::size_t>(floats_of(s.rows)));
-  scratch_block const memory(ex.resource(), parts + each * static_cast<std::size_t>(workers));
+
+ private:
+  static std::size_t floats(index_t count) { return scratch_block::rounded(sizeof(float) * static_cast<std::size_t>(count)); }
+};
+
+template <class E>
+void low_rank_add_on_host(E const& ex, low_rank_plan const& plan) {
+  level_functions const& f = host_functions();
+  shrink_problem const& s = plan.s;
+  scratch_block const memory(ex.resource(), plan.bytes());
   auto* const part = reinterpret_cast<float*>(memory.data());
-  ex.region(workers, [&](auto const& w) {
-    std::byte* const mine = memory.data() + parts + each * static_cast<std::size_t>(w.index());
+  ex.region(plan.workers, [&](auto const& w) {
+    std::byte* const mine = memory.data() + plan.parts + plan.each * static_cast<std::size_t>(w.index());
     auto* const v = reinterpret_cast<float*>(mine);
-    auto* const scratch = reinterpret_cast<float*>(mine + kept);
-    shrink_items_of(f, s, items, w.index(), w.size(), part, scratch);
+    auto* const scratch = reinterpret_cast<float*>(mine + plan.kept);
+    if (plan.by_rows) {
+      index_t const end = part_begin(s.rows, w.index() + 1, w.size());
+      for (index_t t = part_begin(s.rows, w.index(), w.size()); t < end; t += plan.block) {
+        index_t const u = (std::min)(t + plan.block, end);
+        f.shrink_rows(s, t, u, v, scratch);
+        f.expand_rows(plan.expand_of(v, t, u - t), 0, u - t, 0, plan.columns, scratch);
+      }
+      return;
+    }
+    index_t const count = s.rows * s.ranks;
+    index_t const panels = (plan.columns + panel_width - 1) / panel_width;
+    shrink_items_of(f, s, plan.items, w.index(), w.size(), part, scratch);
     w.barrier();
-    f.combine_chunks(part, items.chunks, 0, count, count, s.scale, v);
-    f.expand_rows(expand_of(v, s.rows, 0), 0, s.rows, part_begin(panels, w.index(), w.size()) * panel_width,
-                  (std::min)(part_begin(panels, w.index() + 1, w.size()) * panel_width, columns), scratch);
+    f.combine_chunks(part, plan.items.chunks, 0, count, count, s.scale, v);
+    f.expand_rows(plan.expand_of(v, 0, s.rows), 0, s.rows, part_begin(panels, w.index(), w.size()) * panel_width,
+                  (std::min)(part_begin(panels, w.index() + 1, w.size()) * panel_width, plan.columns), scratch);
   });
 }
 
@@ -84,9 +97,20 @@ struct override_for<low_rank_add_fn, E, X, A, B, Y> {
   static constexpr body which = body::host;
   static void run(E const& ex, X const& x, A const& a, B const& b, Y const& y, scaling scale) {
     if (y.size() == 0 || a.extent(0) == 0) return;
+    graft::detail::low_rank_add_on_host(ex, plan(ex, x, a, b, y, scale));
+  }
+  static std::size_t scratch_bytes(E const& ex, X const& x, A const& a, B const& b, Y const& y, scaling scale) {
+    return y.size() == 0 || a.extent(0) == 0 ? 0 : plan(ex, x, a, b, y, scale).bytes();
+  }
+
+ private:
+  static graft::detail::low_rank_plan plan(E const& ex, X const& x, A const& a, B const& b, Y const& y, scaling scale) {
     using graft::detail::erased;
-    graft::detail::low_rank_add_on_host(
-        ex, {erased(x), erased(a), {}, x.extent(0), a.extent(0), x.extent(1), static_cast<float>(scale.value())}, erased(b), erased(y), y.extent(1));
+    return {ex.concurrency(),
+            {erased(x), erased(a), {}, x.extent(0), a.extent(0), x.extent(1), static_cast<float>(scale.value())},
+            erased(b),
+            erased(y),
+            y.extent(1)};
   }
 };
 }  // namespace kernels

@@ -50,40 +50,60 @@ inline constexpr index_t parallel_products = index_t{1} << 16;
 /// Rows that are shrunk and written at a time.
 inline constexpr index_t shrink_row_block = 48;
 
+/// How a call is cut over workers, and the scratch that it takes.
+struct shrink_plan {
+  shrink_problem p;
+  int workers;
+  bool by_rows;  // else by (rank group, chunk) items
+  shrink_items items;
+  index_t block;       // rows at a time
+  std::size_t each;    // bytes a worker: packed operands,
+  std::size_t out;     // by rows: and v of a block
+  std::size_t shared;  // by items: v of every chunk, and their sum
+
+  shrink_plan(int concurrency, shrink_problem const& given)
+      : p(given),
+        workers(useful_workers(concurrency, p.rows * p.ranks * p.length)),
+        by_rows(workers == 1 || p.rows >= 12 * workers),
+        items(p, workers),
+        block(p.rows < shrink_row_block ? p.rows : shrink_row_block),
+        each(floats(shrink_scratch(p.ranks))),
+        out(by_rows ? floats(block * p.ranks + 16) : 0),
+        shared(by_rows ? 0 : floats((items.chunks + 1) * p.rows * p.ranks + 16)) {}
+  [[nodiscard]] std::size_t bytes() const { return shared + (each + out) * static_cast<std::size_t>(workers); }
+
+ private:
+  static std::size_t floats(index_t count) { return scratch_block::rounded(sizeof(float) * static_cast<std::size_t>(count)); }
+};
+
 template <class E>
-void shrink_on_host(E const& ex, shrink_problem const& p) {
+void shrink_on_host(E const& ex, shrink_plan const& plan) {
   level_functions const& f = host_functions();
-  int const workers = useful_workers(ex.concurrency(), p.rows * p.ranks * p.length);
-  auto const each = scratch_block::rounded(sizeof(float) * static_cast<std::size_t>(shrink_scratch(p.ranks)));
-  if (workers == 1 || p.rows >= 12 * workers) {
-    index_t const block = p.rows < shrink_row_block ? p.rows : shrink_row_block;
-    auto const out = scratch_block::rounded(sizeof(float) * static_cast<std::size_t>(block * p.ranks + 16));
-    scratch_block const memory(ex.resource(), (each + out) * static_cast<std::size_t>(workers));
-    ex.region(workers, [&](auto const& w) {
-      std::byte* const mine = memory.data() + (each + out) * static_cast<std::size_t>(w.index());
+  shrink_problem const& p = plan.p;
+  scratch_block const memory(ex.resource(), plan.bytes());
+  if (plan.by_rows) {
+    ex.region(plan.workers, [&](auto const& w) {
+      std::byte* const mine = memory.data() + (plan.each + plan.out) * static_cast<std::size_t>(w.index());
       auto* const v = reinterpret_cast<float*>(mine);
-      auto* const scratch = reinterpret_cast<float*>(mine + out);
+      auto* const scratch = reinterpret_cast<float*>(mine + plan.out);
       index_t const end = part_begin(p.rows, w.index() + 1, w.size());
-      for (index_t t = part_begin(p.rows, w.index(), w.size()); t < end; t += block) {
-        index_t const u = t + block < end ? t + block : end;
+      for (index_t t = part_begin(p.rows, w.index(), w.size()); t < end; t += plan.block) {
+        index_t const u = t + plan.block < end ? t + plan.block : end;
         f.shrink_rows(p, t, u, v, scratch);
         f.unpack(v, p.ranks, u - t, p.ranks, p.v.at(t, 0));
       }
     });
     return;
   }
-  shrink_items const items(p, workers);
   index_t const count = p.rows * p.ranks;
-  auto const parts = scratch_block::rounded(sizeof(float) * static_cast<std::size_t>((items.chunks + 1) * count + 16));
-  scratch_block const memory(ex.resource(), parts + each * static_cast<std::size_t>(workers));
   auto* const part = reinterpret_cast<float*>(memory.data());
-  ex.region(workers, [&](auto const& w) {
-    shrink_items_of(f, p, items, w.index(), w.size(), part,
-                    reinterpret_cast<float*>(memory.data() + parts + each * static_cast<std::size_t>(w.index())));
+  ex.region(plan.workers, [&](auto const& w) {
+    shrink_items_of(f, p, plan.items, w.index(), w.size(), part,
+                    reinterpret_cast<float*>(memory.data() + plan.shared + plan.each * static_cast<std::size_t>(w.index())));
     w.barrier();
     if (w.index() != 0) return;
-    float* const v = part + items.chunks * count;
-    f.combine_chunks(part, items.chunks, 0, count, count, p.scale, v);
+    float* const v = part + plan.items.chunks * count;
+    f.combine_chunks(part, plan.items.chunks, 0, count, count, p.scale, v);
     f.unpack(v, p.ranks, p.rows, p.ranks, p.v);
   });
 }
@@ -98,8 +118,16 @@ struct override_for<shrink_fn, E, X, A, V> {
   static constexpr body which = body::host;
   static void run(E const& ex, X const& x, A const& a, V const& v, scaling scale) {
     if (v.size() == 0) return;
-    graft::detail::shrink_on_host(ex, {graft::detail::erased(x), graft::detail::erased(a), graft::detail::erased(v), x.extent(0), a.extent(0),
-                                       x.extent(1), static_cast<float>(scale.value())});
+    graft::detail::shrink_on_host(ex, plan(ex, x, a, v, scale));
+  }
+  static std::size_t scratch_bytes(E const& ex, X const& x, A const& a, V const& v, scaling scale) {
+    return v.size() == 0 ? 0 : plan(ex, x, a, v, scale).bytes();
+  }
+
+ private:
+  static graft::detail::shrink_plan plan(E const& ex, X const& x, A const& a, V const& v, scaling scale) {
+    using graft::detail::erased;
+    return {ex.concurrency(), {erased(x), erased(a), erased(v), x.extent(0), a.extent(0), x.extent(1), static_cast<float>(scale.value())}};
   }
 };
 }  // namespace kernels
