@@ -279,24 +279,34 @@ TEST_CASE("the projected gradient solves (A A^T + 1e-8 I) P^T s^2 = gB^T, for ra
   }
 }
 
-TEST_CASE("project_gradient refuses an A that is not finite, and writes nothing",
+TEST_CASE("project_gradient refuses an A that is not finite, or dependent rows that drown 1e-8, and writes nothing",
           "[adapters][lora_fa][project][contracts]") {
+  auto const check = [](std::string const& what, auto const& spoil) {
+    for_each_executor([&](std::string const& name, auto const& ex) {
+      INFO(name << ", " << what);
+      arguments q;
+      spoil(q.a);
+      arguments const before = q;
+      bool const finite = std::isfinite(q.a[0] + q.a[5] + q.a[6] + q.a[11]);
+      CHECK_THROWS_MATCHES(project_gradient(ex, lora_fa{q.A(), q.B(), 1.0}, view(q.more.data(), 4, 2), q.GB()),
+                           argument_error,
+                           Catch::Matchers::Message(
+                               "graft::project_gradient: A A^T + 1e-8 I of A[2, 6] is not positive definite: A holds a "
+                               "NaN, an infinity, "
+                               "numbers too large to square, or dependent rows beside whose squares 1e-8 is nothing"));
+      CHECK(q.gb == before.gb);
+      if (finite) CHECK(q == before);
+    });
+  };
   for (float const value : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity(),
                             -std::numeric_limits<float>::infinity()})
-    for (std::size_t const at : {0, 5, 6, 11}) {
-      for_each_executor([&](std::string const& name, auto const& ex) {
-        INFO(name << ", " << value << " at " << at);
-        arguments q;
-        q.a[at] = value;
-        auto const before = q.gb;
-        CHECK_THROWS_MATCHES(
-            project_gradient(ex, lora_fa{q.A(), q.B(), 1.0}, view(q.more.data(), 4, 2), q.GB()), argument_error,
-            Catch::Matchers::Message(
-                "graft::project_gradient: A A^T + 1e-8 I of A[2, 6] is not positive definite: A holds a "
-                "NaN, an infinity or numbers too large to square"));
-        CHECK(q.gb == before);
-      });
-    }
+    for (std::size_t const at : {0, 5, 6, 11})
+      check(std::to_string(value) + " at " + std::to_string(at), [&](std::vector<float>& a) { a[at] = value; });
+  check("equal rows of 2^15", [](std::vector<float>& a) { a.assign(12, 0x1p15F); });
+  arguments q;  // where 1e-8 counts, equal rows are legal
+  q.a.assign(12, 1.0F);
+  project_gradient(graft::serial{}, lora_fa{q.A(), q.B(), 1.0}, view(q.more.data(), 4, 2), q.GB());
+  CHECK(std::isfinite(q.gb[0]));
 }
 
 TEST_CASE("project_gradient refuses what does not fit", "[adapters][lora_fa][project][contracts]") {
