@@ -300,7 +300,7 @@ TEST_CASE("project_gradient refuses an A that is not finite, or dependent rows t
   };
   for (float const value : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity(),
                             -std::numeric_limits<float>::infinity()})
-    for (std::size_t const at : {0, 5, 6, 11})
+    for (std::size_t const at : {0U, 5U, 6U, 11U})
       check(std::to_string(value) + " at " + std::to_string(at), [&](std::vector<float>& a) { a[at] = value; });
   check("equal rows of 2^15", [](std::vector<float>& a) { a.assign(12, 0x1p15F); });
   arguments q;  // where 1e-8 counts, equal rows are legal
