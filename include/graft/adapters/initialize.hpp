@@ -68,7 +68,7 @@ void expects_initialize(L const& l) {
   }
 }
 
-/// B = 0 and no bias: such an adapter adds +0 to every output.
+/// B = 0 and no bias: such an adapter adds 0 to every output.
 template <class E, class L>
 void zero_b(E const& ex, L const& l) {
   fill_zero(ex, l.B);
@@ -89,8 +89,10 @@ inline namespace GRAFT_TARGET {
 /// Shapes       A[r, n], B[m, r], bias[m] out, all of `lora` or `lora_fa`. Any strides, any scalars.
 /// Preconditions  elements are not const; orthogonal: r is even.
 /// Aliasing     A, B and bias may not overlap.
-/// Precision    numbers in fp64, each element rounded once. B = 0 leaves y as it was, bit by bit; orthogonal leaves
-///              |B A| <= 2 (r + 2) u sum |B| |A| for the unit roundoff u of the adapter's type.
+/// Precision    numbers in fp64, each element rounded once. B = 0 leaves y as it was, bit by bit (a -0 may become +0, and
+///              an infinity or NaN in x still makes NaN); orthogonal leaves |B A| <= 2 (r + 2) u sum |B| |A| for the unit
+///              roundoff u of the adapter's type, and in double, whose sums round too, <= (r + 4)^2 u |b| |a| for the
+///              Euclidean norms of a row b of B and a column a of A.
 /// Determinism  a function of (seed, stream, element): equal bits on every executor, for every stride.
 /// Cost         `kernels::fill_uniform`, `fill_normal`; orthogonal: r^3 + (n + m) r^2 flops more, in fp64.
 /// Scratch      orthogonal: `initialize_scratch_bytes(l, how)` from the executor's resource.
@@ -146,6 +148,7 @@ void initialize(E const& ex, L const& l, orthogonal const& how) {
     kernels::fill_normal(ex, {how.seed, how.stream, r * r + n * (r / 2)}, view(draws, m, r / 2));
     detail::fill_zero(ex, l.B);
     kernels::expand_add(ex, as_const(view(draws, m, r / 2)), detail::every_other_row_transposed(q, r, 1), l.B, 0.1);
+    if constexpr (detail::is_there<detail::bias_of_t<L>>) detail::fill_zero(ex, detail::as_row(l.bias));
   }
 }
 

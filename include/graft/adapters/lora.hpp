@@ -89,16 +89,17 @@ void add_delta(E const& ex, lora<MA, MB, MBias> const& l, X const& x, Y const& y
       kernels::low_rank_add(ex, x, l.A, l.B, y, l.scale);
       kernels::add_bias(ex, l.bias, y, l.scale);
     } else
-      detail::in_row_blocks(ex, "add_delta", y, [&](index_t first, index_t count, auto const& block) {
+      detail::in_row_blocks<detail::sums_of<MA, MB, MBias, X>>(ex, "add_delta", y, [&](index_t first, index_t count, auto const& block) {
         kernels::low_rank_add(ex, rows(x, first, count), l.A, l.B, block, l.scale);
         kernels::add_bias(ex, l.bias, block, l.scale);
       });
   }
 }
-/// Scratch of `add_delta` beside that of its kernels.
-template <class MA, class MB, class MBias, class Y>
-[[nodiscard]] std::size_t add_delta_scratch_bytes(lora<MA, MB, MBias> const&, Y const& y) {
-  if constexpr (detail::is_there<MBias> && detail::is_narrow<Y>) return detail::row_blocks_bytes(y, "add_delta");
+/// Scratch of `add_delta` beside that of its kernels. Name x when it may be of double: add_delta_scratch_bytes(l, y, x).
+template <class MA, class MB, class MBias, class Y, class... Others>
+[[nodiscard]] std::size_t add_delta_scratch_bytes(lora<MA, MB, MBias> const&, Y const& y, Others const&...) {
+  if constexpr (detail::is_there<MBias> && detail::is_narrow<Y>)
+    return detail::row_blocks_bytes<detail::sums_of<MA, MB, MBias, Others...>>(y, "add_delta");
   else return 0;
 }
 
@@ -126,7 +127,7 @@ void add_delta(E const& ex, lora<MA, MB, MBias> const& l, dropout const& mask, X
 /// Precision    v and u as `kernels::shrink`, unrounded in scratch; then `kernels::expand_add`, whose sums over tokens are
 ///              chains of 512 in order. Each gradient element is rounded once.
 /// Determinism  equal bits for every number of threads.
-/// Cost         2 T r (n + m) flops for each of the pairs (v, dB) and (u; dA, dx).
+/// Cost         2 T r (n + m) flops for v and dB; 2 T r m for u, then 2 T r n each for dA and dx.
 /// Errors       shape_error, argument_error; nothing is written then.
 template <class E, class MA, class MB, class MBias, class X, class DY, class GA, class GB, class GBias, class DX, class S>
 void backward(E const& ex, lora<MA, MB, MBias> const& l, X const& x, DY const& dy, lora_gradients<GA, GB, GBias> const& gradients,

@@ -155,8 +155,8 @@ template <class MA, class MB>
 /// Determinism  equal bits for every number of threads.
 /// Cost         2 r^2 (n + m) + 4/3 r^3 flops in fp64. Once a step, not once a token.
 /// Scratch      `project_gradient_scratch_bytes(l)` from the executor's resource.
-/// Errors       shape_error; argument_error also when A A^T + 1e-8 I is not positive definite (A is not finite). P is not
-///              written then.
+/// Errors       shape_error; argument_error also when A A^T + 1e-8 I is not positive definite in fp64 (A is not finite, or
+///              its rows depend on each other, as with r > n, and are above 10^3 or so). P is not written then.
 /// Source       huggingface/peft, src/peft/optimizers/lorafa.py.
 template <class E, class MA, class MB, class G, class P>
 void project_gradient(E const& ex, lora_fa<MA, MB> const& l, G const& gradient, P const& projected) {
@@ -181,7 +181,8 @@ void project_gradient(E const& ex, lora_fa<MA, MB> const& l, G const& gradient, 
     ex.fence();
     if (!detail::invert_positive_definite(gram, inverse, r, 1e-8)) [[unlikely]]
       detail::raise(argument_error(detail::text("graft::project_gradient: A A^T + 1e-8 I of A", detail::shape_text(l.A),
-                                                " is not positive definite: A holds a NaN, an infinity or numbers too large to square")));
+                                                " is not positive definite: A holds a NaN, an infinity, numbers too large to square, or dependent rows "
+                                                "beside whose squares 1e-8 is nothing")));
     kernels::shrink(ex, gradient, as_const(view(inverse, r, r)), projected, factor);
   }
 }

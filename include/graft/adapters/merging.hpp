@@ -93,8 +93,8 @@ inline namespace GRAFT_TARGET {
 ///
 /// Shapes       W[m, n], base_bias[m] in and out.
 /// Aliasing     as `merge`.
-/// Precision    as successive merges in fp32 (fp64). A 16-bit W is widened, and rounded once after the last: successive
-///              calls of `merge` would round once each.
+/// Precision    as successive merges in fp32 (fp64). A 16-bit W is widened to fp32 (for adapters of double too), and
+///              rounded once after the last: successive calls of `merge` would round once each.
 /// Determinism  equal bits for every number of threads.
 /// Cost         that of the merges; a 16-bit W is read and written once, by blocks of rows.
 /// Scratch      `merge_all_scratch_bytes(W, base_bias)`: at most 4 MiB (one row, where a row is longer).

@@ -25,7 +25,7 @@ inline constexpr bool is_there = !std::is_same_v<V, none_t>;
 template <class V>
 inline constexpr bool is_narrow = sizeof(typename V::value_type) < sizeof(float);
 
-/// Bytes of fp32 scratch that `in_row_blocks` takes at most (one row, where a row is longer).
+/// Bytes of scratch that `in_row_blocks` takes at most (one row, where a row is longer).
 inline constexpr index_t row_block_bytes = index_t{4} << 20U;
 
 inline namespace GRAFT_TARGET {
@@ -64,26 +64,27 @@ template <class V>
 }
 
 /// Rows of W[m, n] in one block of `in_row_blocks`.
-template <class W>
+template <class Value = float, class W>
 [[nodiscard]] index_t rows_in_block(W const& w) {
-  index_t const fit = row_block_bytes / static_cast<index_t>(sizeof(float)) / (w.extent(1) < 1 ? 1 : w.extent(1));
+  index_t const fit = row_block_bytes / static_cast<index_t>(sizeof(Value)) / (w.extent(1) < 1 ? 1 : w.extent(1));
   index_t const rows = w.extent(0) < fit ? w.extent(0) : fit;
   return rows < 1 ? 1 : rows;
 }
 /// Scratch of `in_row_blocks`.
-template <class W>
+template <class Value = float, class W>
 [[nodiscard]] std::size_t row_blocks_bytes(W const& w, std::string_view verb) {
-  return w.size() == 0 ? 0 : scratch_size(rows_in_block(w), w.extent(1), sizeof(float), verb);
+  return w.size() == 0 ? 0 : scratch_size(rows_in_block<Value>(w), w.extent(1), sizeof(Value), verb);
 }
 
 /// Several additions to 16-bit elements with one rounding: `body(first, count, block)` for blocks of rows, where `block`
-/// is an fp32 copy of rows [first, first + count), stored along the same dimension, that is rounded back once afterwards.
-template <class E, class W, class F>
+/// is a copy of rows [first, first + count) in what sums are carried in, stored along the same dimension, that is rounded
+/// back once afterwards.
+template <class Value = float, class E, class W, class F>
 void in_row_blocks(E const& ex, std::string_view verb, W const& w, F const& body) {
   static_assert(is_narrow<W>);
-  scratch_block const memory(ex.resource(), row_blocks_bytes(w, verb));
-  auto* const data = reinterpret_cast<float*>(memory.data());
-  index_t const step = rows_in_block(w);
+  scratch_block const memory(ex.resource(), row_blocks_bytes<Value>(w, verb));
+  auto* const data = reinterpret_cast<Value*>(memory.data());
+  index_t const step = rows_in_block<Value>(w);
   for (index_t first = 0; first < w.extent(0); first += step) {
     index_t const count = w.extent(0) - first < step ? w.extent(0) - first : step;
     auto const part = rows(w, first, count);
