@@ -81,7 +81,7 @@ template <class W>
 template <class E, class W, class F>
 void in_row_blocks(E const& ex, std::string_view verb, W const& w, F const& body) {
   static_assert(is_narrow<W>);
-  scratch_block const memory(ex.resource(), row_blocks_bytes(w, verb));
+  scratch_block const memory(resource_of(ex), row_blocks_bytes(w, verb));
   auto* const data = reinterpret_cast<float*>(memory.data());
   index_t const step = rows_in_block(w);
   for (index_t first = 0; first < w.extent(0); first += step) {
