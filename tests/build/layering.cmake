@@ -2,7 +2,7 @@
 # Walks the include graph below ROOT and demands that an include only points downwards:
 #   detail, config, contracts < view < executor < kernels < {adapters, routing} < serving < {io, training, distributed}
 # Folders beside each other never include each other; an umbrella (view.hpp) counts as its folder. Headers in no folder
-# (graft.hpp, openmp.hpp) are entries: they include what they like, and nobody but an entry includes them.
+# (graft.hpp, set(backend_names "omp|kokkos|cuda|hip|sycl") # and whatever executor/ defines, see below.hpp) are entries: they include what they like, and nobody but an entry includes them.
 # Adapters and routing name no backend in code. Includes may be <graft/...>, "..." relative to the file, or a macro.
 cmake_policy(SET CMP0057 NEW)
 set(base detail config version contracts) # below everything
@@ -16,7 +16,7 @@ set(rank_io 6)
 set(rank_training 6)
 set(rank_distributed 6)
 set(rank_entry 7)
-set(backend_names "serial|openmp|omp|kokkos|cuda|hip|sycl")
+set(backend_names "omp|kokkos|cuda|hip|sycl") # and what executor/ holds, see below
 set(wrong 0)
 
 macro(complain)
@@ -58,6 +58,14 @@ file(GLOB_RECURSE headers RELATIVE "${ROOT}" "${ROOT}/*")
 if(NOT headers)
   message(FATAL_ERROR "layering: no headers below ${ROOT}")
 endif()
+
+file(GLOB executors RELATIVE "${ROOT}/executor" "${ROOT}/executor/*.hpp")
+foreach(executor IN LISTS executors)
+  string(REGEX REPLACE "\\.hpp$" "" executor "${executor}")
+  if(NOT executor MATCHES "^(concepts|host_team|isa)$")
+    string(APPEND backend_names "|${executor}")
+  endif()
+endforeach()
 
 # What a computed include can be: every definition of its macro, wherever it stands.
 foreach(path IN LISTS headers)
