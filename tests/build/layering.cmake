@@ -2,7 +2,7 @@
 # Walks the include graph below ROOT and demands that an include only points downwards:
 #   detail, config, contracts < view < executor < kernels < {adapters, routing} < serving < {io, training, distributed}
 # Folders beside each other never include each other; an umbrella (view.hpp) counts as its folder. Headers in no folder
-# (graft.hpp, set(backend_names "omp|kokkos|cuda|hip|sycl") # and whatever executor/ defines, see below.hpp) are entries: they include what they like, and nobody but an entry includes them.
+# (graft.hpp, openmp.hpp) are entries: they include what they like, and nobody but an entry includes them.
 # Adapters and routing name no backend in code. Includes may be <graft/...>, "..." relative to the file, or a macro.
 cmake_policy(SET CMP0057 NEW)
 set(base detail config version contracts) # below everything
