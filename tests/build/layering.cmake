@@ -16,7 +16,7 @@ set(rank_io 6)
 set(rank_training 6)
 set(rank_distributed 6)
 set(rank_entry 7)
-set(backend_names "serial|openmp|omp|kokkos|cuda|hip|sycl")
+set(backend_names "omp|kokkos|cuda|hip|sycl") # and what executor/ holds, see below
 set(wrong 0)
 
 macro(complain)
@@ -58,6 +58,14 @@ file(GLOB_RECURSE headers RELATIVE "${ROOT}" "${ROOT}/*")
 if(NOT headers)
   message(FATAL_ERROR "layering: no headers below ${ROOT}")
 endif()
+
+file(GLOB executors RELATIVE "${ROOT}/executor" "${ROOT}/executor/*.hpp")
+foreach(executor IN LISTS executors)
+  string(REGEX REPLACE "\\.hpp$" "" executor "${executor}")
+  if(NOT executor MATCHES "^(concepts|host_team|isa)$")
+    string(APPEND backend_names "|${executor}")
+  endif()
+endforeach()
 
 # What a computed include can be: every definition of its macro, wherever it stands.
 foreach(path IN LISTS headers)

@@ -33,11 +33,13 @@ class checker {
   void start(std::string const& path) {
     int const before = count();
     seen_.clear();
-    std::error_code e;
-    if (fs::is_directory(path, e)) walk(path);
-    else if (fs::is_regular_file(path, e)) file(path);
-    else return report(verdict::failed, path, "there is no such folder");
-    if (count() == before) report(verdict::failed, path, "holds no case");
+    std::string const name = golden::printable(path);
+    try {
+      if (fs::is_directory(path)) walk(path);
+      else if (fs::is_regular_file(path)) file(path);
+      else return report(verdict::failed, name, "there is no such folder");
+    } catch (fs::filesystem_error const& e) { return report(verdict::failed, name, e.what()); }
+    if (count() == before) report(verdict::failed, name, "holds no case");
   }
   [[nodiscard]] totals const& sums() const { return totals_; }
 
@@ -104,14 +106,7 @@ int main(int count, char** values) {
     return 2;
   }
   checker all(self_test);
-  for (auto const& folder : folders) {
-    try {
-      all.start(folder);
-    } catch (std::exception const& e) {
-      std::fprintf(stderr, "graft_golden: %s\n", e.what());
-      return 2;
-    }
-  }
+  for (auto const& folder : folders) all.start(folder);
   auto const& sums = all.sums();
   std::printf("%d passed, %d failed, %d skipped\n", sums.passed, sums.failed, sums.skipped);
   return sums.failed == 0 && sums.passed > 0 ? 0 : 1;

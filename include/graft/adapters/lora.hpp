@@ -156,7 +156,7 @@ void backward(E const& ex, lora<MA, MB, MBias> const& l, X const& x, DY const& d
     using value = detail::sums_of<MA, MB, X, DY, GA, GB, DX>;
     detail::expects_equal_extents("backward", "x", x, 1, "A", l.A, 1);
     detail::expects_backward(l, "x", x, dy, gradients, dx, none);
-    detail::scratch_block const memory(ex.resource(), detail::scratch_size(x.extent(0), l.rank(), sizeof(value), "backward"));
+    detail::scratch_block const memory(detail::resource_of(ex), detail::scratch_size(x.extent(0), l.rank(), sizeof(value), "backward"));
     backward(ex, l, x, dy, gradients, dx, view(reinterpret_cast<value*>(memory.data()), x.extent(0), l.rank()));
   }
 }
@@ -242,16 +242,18 @@ template <class MA, class MB, class MBias>
 }
 /// The load-time form: B copied into panels in `memory` (64-byte aligned is fastest), A as it is. One-row forwards are
 /// about 1.5 times faster. The packed adapter is for `add_delta`; keep the original for merge and backward.
-template <executor E, class MA, class MB, class MBias, class T>
+template <class E, class MA, class MB, class MBias, class T>
 [[nodiscard]] auto pack(E const& ex, lora<MA, MB, MBias> const& l, std::span<T> memory) {
-  detail::expects_low_rank("pack", l);
-  if (static_cast<index_t>(memory.size()) < packed_size(l)) [[unlikely]]
-    detail::raise(argument_error(detail::text("graft::pack: B", detail::shape_text(l.B), " needs ", packed_size(l), " elements but the memory has ",
-                                              static_cast<index_t>(memory.size()))));
-  panels_view<T, typename MB::space_type> const panels{memory.data(), l.out_features(), l.rank()};
-  kernels::pack_panels(ex, l.B, panels);
-  using packed = panels_view<T const, typename MB::space_type>;
-  return lora<MA, packed, MBias>{l.A, packed(panels), l.scale, l.bias};
+  if constexpr (detail::mandates_pack<E, MB, T>()) {
+    detail::expects_low_rank("pack", l);
+    if (static_cast<index_t>(memory.size()) < packed_size(l)) [[unlikely]]
+      detail::raise(argument_error(detail::text("graft::pack: B", detail::shape_text(l.B), " needs ", packed_size(l), " elements but the memory has ",
+                                                static_cast<index_t>(memory.size()))));
+    panels_view<T, typename MB::space_type> const panels{memory.data(), l.out_features(), l.rank()};
+    kernels::pack_panels(ex, l.B, panels);
+    using packed = panels_view<T const, typename MB::space_type>;
+    return lora<MA, packed, MBias>{l.A, packed(panels), l.scale, l.bias};
+  }
 }
 
 }  // namespace GRAFT_TARGET

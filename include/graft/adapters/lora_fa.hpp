@@ -104,7 +104,7 @@ void backward(E const& ex, lora_fa<MA, MB> const& l, V const& v, DY const& dy, l
     using value = detail::sums_of<MA, MB, V, DY, GB, DX>;
     detail::expects_equal_extents("backward", "v", v, 1, "A", l.A, 0);
     detail::expects_backward(l, "v", v, dy, gradients, dx, none);
-    detail::scratch_block const memory(ex.resource(), detail::scratch_size(dy.extent(0), l.rank(), sizeof(value), "backward"));
+    detail::scratch_block const memory(detail::resource_of(ex), detail::scratch_size(dy.extent(0), l.rank(), sizeof(value), "backward"));
     backward(ex, l, v, dy, gradients, dx, view(reinterpret_cast<value*>(memory.data()), dy.extent(0), l.rank()));
   }
 }
@@ -174,7 +174,7 @@ void project_gradient(E const& ex, lora_fa<MA, MB> const& l, G const& gradient, 
       detail::raise(argument_error(detail::text("graft::project_gradient: the scale is ", s, " but must be finite and not 0, since its square divides")));
     index_t const r = l.rank();
     std::size_t const each = detail::scratch_size(r, r, sizeof(double), verb);
-    detail::scratch_block const memory(ex.resource(), 2 * each);
+    detail::scratch_block const memory(detail::resource_of(ex), 2 * each);
     auto* const gram = reinterpret_cast<double*>(memory.data());
     auto* const inverse = reinterpret_cast<double*>(memory.data() + each);
     kernels::shrink(ex, l.A, l.A, view(gram, r, r));

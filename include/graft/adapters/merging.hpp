@@ -26,6 +26,10 @@ struct merge_step {
   A const& adapter;
 };
 
+/// 16-bit weights are taken through fp32 by rows, to round once.
+template <class W, class... A>
+concept merged_at_once = !tensor<W> || !is_narrow<W> || (row_mergeable<A> && ...);
+
 /// Types of merge_all, unmerge_all and switch_adapter.
 template <class E, class W, class BaseBias, class... A>
 consteval bool mandates_merge_all() {
@@ -33,10 +37,9 @@ consteval bool mandates_merge_all() {
   GRAFT_MANDATE_OUTPUT("merge_all, switch_adapter", "W", E, W, 2)
   if constexpr (is_there<BaseBias>) { GRAFT_MANDATE_OUTPUT("merge_all, switch_adapter", "base_bias", E, BaseBias, 1) }
   static_assert((mergeable<A> && ...), "graft::merge_all, switch_adapter: every adapter must be mergeable: merge, unmerge and delta_weight");
-  if constexpr (tensor<W>)
-    static_assert(!is_narrow<W> || (row_mergeable<A> && ...), "graft::merge_all, switch_adapter: merging into 16-bit weights with one "
-                                                             "rounding needs output_rows(adapter, first, count) of every adapter");
-  return accepted_output<E, W, 2> && accepted_output_or_none<E, BaseBias, 1> && (mergeable<A> && ...);
+  static_assert(merged_at_once<W, A...>, "graft::merge_all, switch_adapter: merging into 16-bit weights with one rounding needs "
+                                           "output_rows(adapter, first, count) of every adapter");
+  return accepted_output<E, W, 2> && accepted_output_or_none<E, BaseBias, 1> && (mergeable<A> && ...) && merged_at_once<W, A...>;
 }
 
 inline namespace GRAFT_TARGET {
@@ -76,7 +79,7 @@ void take_steps(E const& ex, std::string_view verb, W const& w, BaseBias const& 
   if constexpr (!is_there<BaseBias>) run(base_bias);
   else if constexpr (!is_narrow<BaseBias>) run(base_bias);
   else {
-    scratch_block const memory(ex.resource(), scratch_size(1, base_bias.extent(0), sizeof(float), verb));
+    scratch_block const memory(detail::resource_of(ex), scratch_size(1, base_bias.extent(0), sizeof(float), verb));
     auto const wide = view(reinterpret_cast<float*>(memory.data()), base_bias.extent(0));
     kernels::copy(ex, as_row(base_bias), as_row(wide));
     run(wide);

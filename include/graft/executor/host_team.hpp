@@ -51,6 +51,15 @@ GRAFT_INLINE void dot_on_host(index_t k0, index_t k1, W const& w, X const& x, Ac
   for (int t = 0; t < R; ++t) out[t] = detail::tree(lane[t]);
 }
 
+/// Where a verb takes scratch that its caller did not pass.
+template <class E>
+[[nodiscard]] std::pmr::memory_resource* resource_of(E const& ex) {
+  constexpr bool there = requires { ex.resource(); };
+  static_assert(there, "graft: this executor has no resource() to take scratch from; call the form of the verb that is given scratch");
+  if constexpr (there) return ex.resource();
+  else return nullptr;
+}
+
 }  // namespace GRAFT_TARGET
 
 /// One block from a memory resource, 64-byte aligned, given back at the end. Taken on the calling thread only.

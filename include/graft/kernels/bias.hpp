@@ -71,7 +71,7 @@ struct add_bias_fn {
     GRAFT_MANDATE_EXECUTOR("kernels::add_bias", E)
     GRAFT_MANDATE_INPUT("kernels::add_bias", "b", E, B, 1)
     GRAFT_MANDATE_OUTPUT("kernels::add_bias", "y", E, Y, 2)
-    return graft::detail::accepted<E, B, Y> && output_view<Y>;
+    return graft::detail::accepted_input<E, B, 1> && graft::detail::accepted_output<E, Y, 2>;
   }
 
   template <class E, class B, class Y>
@@ -104,7 +104,7 @@ struct sum_rows_fn {
     GRAFT_MANDATE_EXECUTOR("kernels::sum_rows", E)
     GRAFT_MANDATE_INPUT("kernels::sum_rows", "y", E, Y, 2)
     GRAFT_MANDATE_OUTPUT("kernels::sum_rows", "d", E, D, 1)
-    return graft::detail::accepted<E, Y, D> && output_view<D>;
+    return graft::detail::accepted_input<E, Y, 2> && graft::detail::accepted_output<E, D, 1>;
   }
 
   template <class E, class Y, class D>

@@ -46,7 +46,7 @@ struct copy_fn {
     GRAFT_MANDATE_EXECUTOR("kernels::copy", E)
     GRAFT_MANDATE_INPUT("kernels::copy", "X", E, X, 2)
     GRAFT_MANDATE_OUTPUT("kernels::copy", "Y", E, Y, 2)
-    return graft::detail::accepted<E, X, Y> && output_view<Y>;
+    return graft::detail::accepted_input<E, X, 2> && graft::detail::accepted_output<E, Y, 2>;
   }
 
   template <class E, class X, class Y>

@@ -72,10 +72,16 @@ template <bool Add>
 struct drop_fn {
   template <class E, class X, class Y>
   static consteval bool mandates() {
-    GRAFT_MANDATE_EXECUTOR("kernels::drop", E)
-    GRAFT_MANDATE_INPUT("kernels::drop", "x", E, X, 2)
-    GRAFT_MANDATE_OUTPUT("kernels::drop", "y", E, Y, 2)
-    return graft::detail::accepted<E, X, Y> && output_view<Y>;
+    if constexpr (Add) {
+      GRAFT_MANDATE_EXECUTOR("kernels::drop_add", E)
+      GRAFT_MANDATE_INPUT("kernels::drop_add", "x", E, X, 2)
+      GRAFT_MANDATE_OUTPUT("kernels::drop_add", "y", E, Y, 2)
+    } else {
+      GRAFT_MANDATE_EXECUTOR("kernels::drop", E)
+      GRAFT_MANDATE_INPUT("kernels::drop", "x", E, X, 2)
+      GRAFT_MANDATE_OUTPUT("kernels::drop", "y", E, Y, 2)
+    }
+    return graft::detail::accepted_input<E, X, 2> && graft::detail::accepted_output<E, Y, 2>;
   }
 
   template <class E, class X, class Y>

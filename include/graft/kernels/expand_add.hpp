@@ -57,7 +57,7 @@ struct expand_add_fn {
     GRAFT_MANDATE_INPUT("kernels::expand_add", "v", E, V, 2)
     GRAFT_MANDATE_INPUT("kernels::expand_add", "B", E, B, 2)
     GRAFT_MANDATE_OUTPUT("kernels::expand_add", "y", E, Y, 2)
-    return graft::detail::accepted<E, V, B, Y> && output_view<Y>;
+    return graft::detail::accepted_input<E, V, 2> && graft::detail::accepted_input<E, B, 2> && graft::detail::accepted_output<E, Y, 2>;
   }
   /// Which body a call takes.
   template <class E, class V, class B, class Y>

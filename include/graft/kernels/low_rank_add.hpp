@@ -75,7 +75,8 @@ struct low_rank_add_fn {
     GRAFT_MANDATE_INPUT("kernels::low_rank_add", "A", E, A, 2)
     GRAFT_MANDATE_INPUT("kernels::low_rank_add", "B", E, B, 2)
     GRAFT_MANDATE_OUTPUT("kernels::low_rank_add", "y", E, Y, 2)
-    return graft::detail::accepted<E, X, A, B, Y> && output_view<Y>;
+    return graft::detail::accepted_input<E, X, 2> && graft::detail::accepted_input<E, A, 2> && graft::detail::accepted_input<E, B, 2> &&
+           graft::detail::accepted_output<E, Y, 2>;
   }
   /// Which body a call takes.
   template <class E, class X, class A, class B, class Y>

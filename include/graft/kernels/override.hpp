@@ -4,6 +4,9 @@
 /// tests both ways.
 #pragma once
 
+#include <cstddef>
+#include <type_traits>
+
 #include <graft/config.hpp>
 #include <graft/executor/concepts.hpp>
 #include <graft/view/concepts.hpp>
@@ -13,6 +16,10 @@ namespace detail {
 /// Every argument that mandates have accepted.
 template <class E, class... V>
 concept accepted = executor<E> && ((tensor<V> && can_access<E, V>) && ...);
+template <class E, class V, std::size_t Rank>
+concept accepted_input = accepted<E, V> && V::rank() == Rank;
+template <class E, class V, std::size_t Rank>
+concept accepted_output = accepted_input<E, V, Rank> && output_view<V>;
 }  // namespace detail
 
 namespace kernels {

@@ -123,7 +123,7 @@ struct fill_random_fn {
       GRAFT_MANDATE_EXECUTOR("kernels::fill_uniform", E)
       GRAFT_MANDATE_OUTPUT("kernels::fill_uniform", "Y", E, Y, 2)
     }
-    return graft::detail::accepted<E, Y> && output_view<Y>;
+    return graft::detail::accepted_output<E, Y, 2>;
   }
 
   template <class E, class Y>

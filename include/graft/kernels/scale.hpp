@@ -59,7 +59,7 @@ struct scale_fn {
       GRAFT_MANDATE_INPUT("kernels::scale_columns", "d", E, D, 1)
       GRAFT_MANDATE_OUTPUT("kernels::scale_columns", "Y", E, Y, 2)
     }
-    return graft::detail::accepted<E, D, Y> && output_view<Y>;
+    return graft::detail::accepted_input<E, D, 1> && graft::detail::accepted_output<E, Y, 2>;
   }
 
   template <class E, class D, class Y>

@@ -57,7 +57,7 @@ struct shrink_fn {
     GRAFT_MANDATE_INPUT("kernels::shrink", "x", E, X, 2)
     GRAFT_MANDATE_INPUT("kernels::shrink", "A", E, A, 2)
     GRAFT_MANDATE_OUTPUT("kernels::shrink", "v", E, V, 2)
-    return graft::detail::accepted<E, X, A, V> && output_view<V>;
+    return graft::detail::accepted_input<E, X, 2> && graft::detail::accepted_input<E, A, 2> && graft::detail::accepted_output<E, V, 2>;
   }
   /// Which body a call takes.
   template <class E, class X, class A, class V>

@@ -52,10 +52,6 @@ template <class... V>
 using sums_of = accumulate_t<typename value_of<V>::type...>;
 
 template <class E, class V, std::size_t Rank>
-concept accepted_input = accepted<E, V> && V::rank() == Rank;
-template <class E, class V, std::size_t Rank>
-concept accepted_output = accepted_input<E, V, Rank> && output_view<V>;
-template <class E, class V, std::size_t Rank>
 concept accepted_output_or_none = std::same_as<V, none_t> || accepted_output<E, V, Rank>;
 
 /// Types of add_delta(ex, l, x, y) and, where the caller keeps an intermediate, of `Kept`.
@@ -110,6 +106,16 @@ consteval bool mandates_project_gradient() {
   GRAFT_MANDATE_INPUT("project_gradient", "the gradient of B", E, G, 2)
   GRAFT_MANDATE_OUTPUT("project_gradient", "the result", E, P, 2)
   return accepted_input<E, A, 2> && accepted_input<E, G, 2> && accepted_output<E, P, 2>;
+}
+
+/// Types of pack.
+template <class E, class B, class T>
+consteval bool mandates_pack() {
+  GRAFT_MANDATE_EXECUTOR("pack", E)
+  GRAFT_MANDATE_INPUT("pack", "B", E, B, 2)
+  static_assert(!is_panels<B>, "graft::pack: this adapter is packed already");
+  static_assert(std::same_as<T, typename B::value_type>, "graft::pack: the memory must be a span of B's element type, not const");
+  return accepted_input<E, B, 2> && !is_panels<B> && std::same_as<T, typename B::value_type>;
 }
 
 /// Types of merge, unmerge and delta_weight, all of which write a W[m, n].

@@ -82,7 +82,7 @@ template <class Value = float, class W>
 template <class Value = float, class E, class W, class F>
 void in_row_blocks(E const& ex, std::string_view verb, W const& w, F const& body) {
   static_assert(is_narrow<W>);
-  scratch_block const memory(ex.resource(), row_blocks_bytes<Value>(w, verb));
+  scratch_block const memory(resource_of(ex), row_blocks_bytes<Value>(w, verb));
   auto* const data = reinterpret_cast<Value*>(memory.data());
   index_t const step = rows_in_block<Value>(w);
   for (index_t first = 0; first < w.extent(0); first += step) {
