@@ -40,6 +40,7 @@ endfunction()
 function(graft_first_lines source key out)
   file(STRINGS "${source}" lines LIMIT_COUNT 10)
   list(FILTER lines INCLUDE REGEX "^// ${key}:")
+  list(TRANSFORM lines REPLACE "^// ${key}: *$" " ") # no empty text: a list of one is no list
   list(TRANSFORM lines REPLACE "^// ${key}: *" "")
   set(${out} "${lines}" PARENT_SCOPE)
   set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS "${source}")
