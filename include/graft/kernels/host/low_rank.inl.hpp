@@ -291,31 +291,35 @@ void expand_row_tile(float const* v, index_t vrow, index_t vcolumn, index_t rows
   }
 }
 
-/// MT rows against a w that is stored output by output (a checkpoint's B): four terms of sixteen outputs are turned in
-/// registers and used at once.
+/// MT rows against a w that is stored output by output (a checkpoint's B): blocks of eight outputs by eight terms are
+/// turned in registers and used at once, two side by side, since one chain waits for its own fma.
 template <int MT, class TY>
 void expand_turned_rows(float const* v, index_t vrow, index_t vcolumn, index_t depth, float const* w, index_t ldw, TY* y, index_t ldy,
                         index_t columns) {
   index_t o = 0;
   for (; o + 16 <= columns; o += 16) {
-    float const* const b = w + o * ldw;
-    lanes c[MT];
-    repeat<MT>([&](auto t) __attribute__((always_inline)) { c[t] = load(y + t * ldy + o); });
+    half c[2 * MT];
+    repeat<MT>([&](auto t) __attribute__((always_inline)) { split(load(y + t * ldy + o), c + 2 * t); });
     index_t j = 0;
-    for (; j + 4 <= depth; j += 4) {
-      lanes q[4];
-      load_transposed4(q, b + j, ldw);
-      repeat<4>([&](auto k) __attribute__((always_inline)) {
-        repeat<MT>([&](auto t) __attribute__((always_inline)) { c[t] = fma(splat(v[t * vrow + (j + k) * vcolumn]), q[k], c[t]); });
+    auto const terms = [&](auto h, half const* q, index_t count) __attribute__((always_inline)) {
+      repeat<8>([&](auto k) __attribute__((always_inline)) {
+        if (k < count)
+          repeat<MT>([&](auto t) __attribute__((always_inline)) { c[2 * t + h] = fma(splat_half(v[t * vrow + (j + k) * vcolumn]), q[k], c[2 * t + h]); });
       });
-    }
-    for (; j < depth; ++j) {
-      alignas(64) float column[16];
-      for (index_t l = 0; l < 16; ++l) column[l] = b[l * ldw + j];
-      lanes const q = load(column);
-      repeat<MT>([&](auto t) __attribute__((always_inline)) { c[t] = fma(splat(v[t * vrow + j * vcolumn]), q, c[t]); });
-    }
-    repeat<MT>([&](auto t) __attribute__((always_inline)) { store(y + t * ldy + o, c[t]); });
+    };
+    for (; j + 8 <= depth; j += 8)
+      repeat<2>([&](auto h) __attribute__((always_inline)) {
+        half q[8];
+        load_transposed8(q, w + (o + 8 * h) * ldw + j, ldw);
+        terms(h, q, 8);
+      });
+    if (j < depth)
+      repeat<2>([&](auto h) __attribute__((always_inline)) {
+        half q[8];
+        load_transposed8(q, w + (o + 8 * h) * ldw + j, ldw, depth - j);
+        terms(h, q, depth - j);
+      });
+    repeat<MT>([&](auto t) __attribute__((always_inline)) { store(y + t * ldy + o, join(c[2 * t], c[2 * t + 1])); });
   }
   for (; o < columns; ++o)
     for (index_t t = 0; t < MT; ++t) {
