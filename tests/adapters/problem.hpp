@@ -18,6 +18,8 @@
 
 namespace tests {
 
+// Not inlined, here and below: otherwise the sanitizers' builds take minutes.
+
 /// A matrix of double with the operations that papers' formulas need. The magnitude of a bound is the same formula of
 /// absolute values.
 class grid {
@@ -26,7 +28,7 @@ class grid {
       : rows_(rows), columns_(columns), data_(static_cast<std::size_t>(rows * columns)) {}
   /// The values of a view; a vector is one row.
   template <class V>
-  explicit grid(V const& v) : grid(V::rank() == 1 ? 1 : v.extent(0), v.extent(V::rank() - 1)) {
+  [[gnu::noinline]] explicit grid(V const& v) : grid(V::rank() == 1 ? 1 : v.extent(0), v.extent(V::rank() - 1)) {
     for (graft::index_t i = 0; i < rows_; ++i)
       for (graft::index_t j = 0; j < columns_; ++j) {
         if constexpr (V::rank() == 1) (*this)(i, j) = graft::load_as<double>(v(j));
@@ -50,30 +52,30 @@ class grid {
     return sum;
   }
 
-  friend grid operator*(grid const& a, grid const& b) {
+  [[gnu::noinline]] friend grid operator*(grid const& a, grid const& b) {
     grid c(a.rows_, b.columns_);
     for (graft::index_t i = 0; i < a.rows_; ++i)
       for (graft::index_t k = 0; k < a.columns_; ++k)
         for (graft::index_t j = 0; j < b.columns_; ++j) c(i, j) += a(i, k) * b(k, j);
     return c;
   }
-  friend grid operator*(double factor, grid a) {
+  [[gnu::noinline]] friend grid operator*(double factor, grid a) {
     for (double& e : a.data_) e *= factor;
     return a;
   }
   /// One row is added to every row.
-  friend grid operator+(grid a, grid const& b) {
+  [[gnu::noinline]] friend grid operator+(grid a, grid const& b) {
     for (graft::index_t i = 0; i < a.rows_; ++i)
       for (graft::index_t j = 0; j < a.columns_; ++j) a(i, j) += b(b.rows_ == 1 ? 0 : i, j);
     return a;
   }
-  friend grid flipped(grid const& a) {
+  [[gnu::noinline]] friend grid flipped(grid const& a) {
     grid c(a.columns_, a.rows_);
     for (graft::index_t i = 0; i < a.rows_; ++i)
       for (graft::index_t j = 0; j < a.columns_; ++j) c(j, i) = a(i, j);
     return c;
   }
-  friend grid magnitude(grid a) {
+  [[gnu::noinline]] friend grid magnitude(grid a) {
     for (double& e : a.data_) e = std::abs(e);
     return a;
   }
@@ -92,7 +94,8 @@ class grid {
 
 /// Empty, or how far the worst element lies beyond `bound(magnitude)` and one rounding to its type.
 template <class V, class Bound>
-[[nodiscard]] std::string beyond(V const& got, grid const& expected, grid const& magnitudes, Bound const& bound) {
+[[nodiscard, gnu::noinline]] std::string beyond(V const& got, grid const& expected, grid const& magnitudes,
+                                                Bound const& bound) {
   double worst = 0.0;
   std::string where;
   for (graft::index_t i = 0; i < expected.rows(); ++i)
@@ -136,7 +139,7 @@ struct problem {
   matrix<Y> y, dx, ga, gb, gbias, w, base_bias;
 
   /// `turn` 0 is contiguous memory; others are layouts, each argument its own. Values depend on the seed only.
-  problem(shape const& of, double factor, std::uint64_t seed, int turn = 0)
+  [[gnu::noinline]] problem(shape const& of, double factor, std::uint64_t seed, int turn = 0)
       : s(of),
         scale(factor),
         x(of.T, of.n, how(turn, 1), seed + 1),
@@ -155,19 +158,21 @@ struct problem {
   [[nodiscard]] any_lora<P> lora() { return {a.view(), b.view(), scale, {}}; }
   [[nodiscard]] any_biased_lora<P> biased() { return {a.view(), b.view(), scale, as_vector(bias.view())}; }
   [[nodiscard]] auto gradients() { return graft::lora_gradients{ga.view(), gb.view(), as_vector(gbias.view())}; }
-  [[nodiscard]] std::string text() const {
+  [[nodiscard, gnu::noinline]] std::string text() const {
     return std::string("x, dy ") + type_name<X>() + ", A, B " + type_name<P>() + ", outputs " + type_name<Y>() + ", " +
            s.text();
   }
 
   /// s (x A^T) B^T, its magnitude, and s B A.
-  [[nodiscard]] grid delta() { return scale * ((grid(x.view()) * flipped(grid(a.view()))) * flipped(grid(b.view()))); }
-  [[nodiscard]] grid delta_magnitude() {
+  [[nodiscard, gnu::noinline]] grid delta() {
+    return scale * ((grid(x.view()) * flipped(grid(a.view()))) * flipped(grid(b.view())));
+  }
+  [[nodiscard, gnu::noinline]] grid delta_magnitude() {
     return std::abs(scale) *
            ((magnitude(grid(x.view())) * flipped(magnitude(grid(a.view())))) * flipped(magnitude(grid(b.view()))));
   }
-  [[nodiscard]] grid weight() { return scale * (grid(b.view()) * grid(a.view())); }
-  [[nodiscard]] grid weight_magnitude() {
+  [[nodiscard, gnu::noinline]] grid weight() { return scale * (grid(b.view()) * grid(a.view())); }
+  [[nodiscard, gnu::noinline]] grid weight_magnitude() {
     return std::abs(scale) * (magnitude(grid(b.view())) * magnitude(grid(a.view())));
   }
 
@@ -179,7 +184,7 @@ struct problem {
 
 /// Empty, or the first matrix of two problems, written or not, that differs, or around which something was written.
 template <class P>
-[[nodiscard]] std::string differences_of(P& got, P& expected) {
+[[nodiscard, gnu::noinline]] std::string differences_of(P& got, P& expected) {
   auto const one = [](char const* what, auto& g, auto& e) -> std::string {
     std::string const text = differences(g.view(), e.view());
     std::string const all = text.empty() ? g.outside() : text;
@@ -249,6 +254,8 @@ struct arguments {
   std::vector<float> base_bias = random_numbers<float>(m, 13);
   std::vector<float> more = random_numbers<float>(T * n, 14);
 
+  [[gnu::noinline]] arguments() {}  // NOLINT: not inlined into every case
+  arguments(arguments const&) = default;
   bool operator==(arguments const&) const = default;
 
   [[nodiscard]] auto X() { return graft::view(x, T, n); }
