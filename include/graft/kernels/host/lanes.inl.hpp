@@ -12,29 +12,6 @@ GRAFT_INLINE void repeat(F const& f) {
   (std::make_integer_sequence<int, N>{});
 }
 
-#if GRAFT_LEVEL_NUMBER > 0
-/// 8 x 8, in registers.
-GRAFT_INLINE void transpose8(__m256* v) {
-  __m256 t[8];
-  __m256 u[8];
-  repeat<4>([&](auto i) __attribute__((always_inline)) {
-    t[2 * i] = _mm256_unpacklo_ps(v[2 * i], v[2 * i + 1]);
-    t[2 * i + 1] = _mm256_unpackhi_ps(v[2 * i], v[2 * i + 1]);
-  });
-  repeat<4>([&](auto i) __attribute__((always_inline)) {
-    constexpr int at = i / 2 * 4 + i % 2;
-    __m256d const a = _mm256_castps_pd(t[at]);
-    __m256d const b = _mm256_castps_pd(t[at + 2]);
-    u[i / 2 * 4 + 2 * (i % 2)] = _mm256_castpd_ps(_mm256_unpacklo_pd(a, b));
-    u[i / 2 * 4 + 2 * (i % 2) + 1] = _mm256_castpd_ps(_mm256_unpackhi_pd(a, b));
-  });
-  repeat<4>([&](auto j) __attribute__((always_inline)) {
-    v[j] = _mm256_permute2f128_ps(u[j], u[4 + j], 0x20);
-    v[4 + j] = _mm256_permute2f128_ps(u[j], u[4 + j], 0x31);
-  });
-}
-#endif
-
 #if GRAFT_LEVEL_NUMBER == 2
 
 struct lanes {
@@ -127,13 +104,33 @@ GRAFT_INLINE void transpose16(lanes* v) {
     v[12 + j].v = _mm512_maskz_shuffle_f32x4(0xffff, b, d, 0xdd);
   }
 }
-/// The halves of sixteen lanes: 256-bit shuffles run on two ports where 512-bit ones have one.
-using half = __m256;
-GRAFT_INLINE void split(lanes a, half* h) {
-  h[0] = _mm512_maskz_extractf32x8_ps(0xff, a.v, 0);
-  h[1] = _mm512_maskz_extractf32x8_ps(0xff, a.v, 1);
+/// v[k] lane l = p[l * ld + k] for k < 4. In 256-bit halves: rows come in as 128-bit quarters and inserts from memory, and
+/// 256-bit shuffles run on two ports where 512-bit ones have one.
+GRAFT_INLINE void load_transposed4(lanes* v, float const* p, index_t ld) {
+  __m256 h[2][4];
+  repeat<2>([&](auto half) __attribute__((always_inline)) {
+    __m256 q[4];
+    repeat<4>([&](auto i) __attribute__((always_inline)) {
+      float const* const s = p + (8 * half + i) * ld;
+      q[i] = _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(s)), _mm_loadu_ps(s + 4 * ld), 1);
+    });
+    __m256d const l01 = _mm256_castps_pd(_mm256_unpacklo_ps(q[0], q[1]));
+    __m256d const h01 = _mm256_castps_pd(_mm256_unpackhi_ps(q[0], q[1]));
+    __m256d const l23 = _mm256_castps_pd(_mm256_unpacklo_ps(q[2], q[3]));
+    __m256d const h23 = _mm256_castps_pd(_mm256_unpackhi_ps(q[2], q[3]));
+    h[half][0] = _mm256_castpd_ps(_mm256_unpacklo_pd(l01, l23));
+    h[half][1] = _mm256_castpd_ps(_mm256_unpackhi_pd(l01, l23));
+    h[half][2] = _mm256_castpd_ps(_mm256_unpacklo_pd(h01, h23));
+    h[half][3] = _mm256_castpd_ps(_mm256_unpackhi_pd(h01, h23));
+  });
+  repeat<4>([&](auto k) __attribute__((always_inline)) {
+    v[k].v = _mm512_maskz_insertf32x8(0xffff, _mm512_castps256_ps512(h[0][k]), h[1][k], 1);
+  });
 }
-GRAFT_INLINE lanes join(half low, half high) { return {_mm512_maskz_insertf32x8(0xffff, _mm512_castps256_ps512(low), high, 1)}; }
+/// v[k] lane l = p[l * ld + k] for k < 16.
+GRAFT_INLINE void load_transposed(lanes* v, float const* p, index_t ld) {
+  repeat<4>([&](auto c) __attribute__((always_inline)) { load_transposed4(v + 4 * c, p + 4 * c, ld); });
+}
 
 #else  // 256-bit vectors or none
 
@@ -195,6 +192,26 @@ GRAFT_INLINE lanes tree16(lanes const* l) {
   }
   return {o[0], o[1]};
 }
+/// 8 x 8, in registers.
+GRAFT_INLINE void transpose8(__m256* v) {
+  __m256 t[8];
+  __m256 u[8];
+  for (int i = 0; i < 4; ++i) {
+    t[2 * i] = _mm256_unpacklo_ps(v[2 * i], v[2 * i + 1]);
+    t[2 * i + 1] = _mm256_unpackhi_ps(v[2 * i], v[2 * i + 1]);
+  }
+  for (int i = 0; i < 2; ++i)
+    for (int h = 0; h < 2; ++h) {
+      __m256d const a = _mm256_castps_pd(t[4 * i + h]);
+      __m256d const b = _mm256_castps_pd(t[4 * i + h + 2]);
+      u[4 * i + 2 * h] = _mm256_castpd_ps(_mm256_unpacklo_pd(a, b));
+      u[4 * i + 2 * h + 1] = _mm256_castpd_ps(_mm256_unpackhi_pd(a, b));
+    }
+  for (int j = 0; j < 4; ++j) {
+    v[j] = _mm256_permute2f128_ps(u[j], u[4 + j], 0x20);
+    v[4 + j] = _mm256_permute2f128_ps(u[j], u[4 + j], 0x31);
+  }
+}
 GRAFT_INLINE void transpose16(lanes* v) {
   __m256 q[4][8];
   for (int i = 0; i < 8; ++i) {
@@ -210,12 +227,28 @@ GRAFT_INLINE void transpose16(lanes* v) {
   }
 }
 
-using half = __m256;
-GRAFT_INLINE void split(lanes a, half* h) {
-  h[0] = a.a;
-  h[1] = a.b;
+/// v[k] lane l = p[l * ld + k] for k < 4.
+GRAFT_INLINE void load_transposed4(lanes* v, float const* p, index_t ld) {
+  auto const half = [&](float const* s, __m256* out) __attribute__((always_inline)) {
+    __m256 q[4];
+    repeat<4>([&](auto i) __attribute__((always_inline)) {
+      q[i] = _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(s + i * ld)), _mm_loadu_ps(s + (i + 4) * ld), 1);
+    });
+    __m256d const l01 = _mm256_castps_pd(_mm256_unpacklo_ps(q[0], q[1]));
+    __m256d const h01 = _mm256_castps_pd(_mm256_unpackhi_ps(q[0], q[1]));
+    __m256d const l23 = _mm256_castps_pd(_mm256_unpacklo_ps(q[2], q[3]));
+    __m256d const h23 = _mm256_castps_pd(_mm256_unpackhi_ps(q[2], q[3]));
+    out[0] = _mm256_castpd_ps(_mm256_unpacklo_pd(l01, l23));
+    out[1] = _mm256_castpd_ps(_mm256_unpackhi_pd(l01, l23));
+    out[2] = _mm256_castpd_ps(_mm256_unpacklo_pd(h01, h23));
+    out[3] = _mm256_castpd_ps(_mm256_unpackhi_pd(h01, h23));
+  };
+  __m256 low[4];
+  __m256 high[4];
+  half(p, low);
+  half(p + 8 * ld, high);
+  for (int i = 0; i < 4; ++i) v[i] = {low[i], high[i]};
 }
-GRAFT_INLINE lanes join(half low, half high) { return {low, high}; }
 
 #else
 
@@ -269,26 +302,11 @@ GRAFT_LANE void transpose16(lanes* v) {
   for (int i = 0; i < 16; ++i)
     for (int j = 0; j < i; ++j) std::swap(v[i].v[j], v[j].v[i]);
 }
-struct half {
-  float v[8];
-};
-GRAFT_LANE void split(lanes const& a, half* h) { std::memcpy(h, &a, sizeof a); }
-GRAFT_LANE lanes join(half const& low, half const& high) {
-  lanes a;
-  std::memcpy(a.v, low.v, sizeof low);
-  std::memcpy(a.v + 8, high.v, sizeof high);
-  return a;
+/// v[k] lane l = p[l * ld + k] for k < 4.
+GRAFT_LANE void load_transposed4(lanes* v, float const* p, index_t ld) {
+  for (int k = 0; k < 4; ++k)
+    for (int l = 0; l < 16; ++l) v[k].v[l] = p[l * ld + k];
 }
-GRAFT_LANE half splat_half(float f) { return {{f, f, f, f, f, f, f, f}}; }
-GRAFT_LANE half fma(half const& a, half const& b, half c) {
-  for (int i = 0; i < 8; ++i) c.v[i] = std::fma(a.v[i], b.v[i], c.v[i]);
-  return c;
-}
-GRAFT_LANE void load_transposed8(half* v, float const* p, index_t ld, index_t count) {
-  for (index_t k = 0; k < count; ++k)
-    for (int l = 0; l < 8; ++l) v[k].v[l] = p[l * ld + k];
-}
-GRAFT_LANE void load_transposed8(half* v, float const* p, index_t ld) { load_transposed8(v, p, ld, 8); }
 
 #undef GRAFT_LANE
 
@@ -308,34 +326,12 @@ GRAFT_INLINE void store_part(T* p, lanes const& a, index_t count) {
   store(t, a);
   std::memcpy(static_cast<void*>(p), t, sizeof(T) * static_cast<std::size_t>(count));
 }
-
-#endif
-
-#if GRAFT_LEVEL_NUMBER > 0
-GRAFT_INLINE half splat_half(float f) { return _mm256_set1_ps(f); }
-GRAFT_INLINE half fma(half a, half b, half c) { return _mm256_fmadd_ps(a, b, c); }
-/// v[k] lane l = p[l * ld + k] for k < 8. Whole rows are loaded: loads of a quarter of a line each, a power of two apart,
-/// would all meet in one bank of the cache.
-GRAFT_INLINE void load_transposed8(half* v, float const* p, index_t ld) {
-  repeat<8>([&](auto l) __attribute__((always_inline)) { v[l] = _mm256_loadu_ps(p + l * ld); });
-  transpose8(v);
-}
-/// The same of the first `count` columns only; the others are +0.
-GRAFT_INLINE void load_transposed8(half* v, float const* p, index_t ld, index_t count) {
-  __m256i const there = _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(count)), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
-  repeat<8>([&](auto l) __attribute__((always_inline)) { v[l] = _mm256_maskload_ps(p + l * ld, there); });
-  transpose8(v);
-}
-#endif
 /// v[k] lane l = p[l * ld + k] for k < 16.
 GRAFT_INLINE void load_transposed(lanes* v, float const* p, index_t ld) {
-  repeat<2>([&](auto c) __attribute__((always_inline)) {
-    half low[8];
-    half high[8];
-    load_transposed8(low, p + 8 * c, ld);
-    load_transposed8(high, p + 8 * c + 8 * ld, ld);
-    repeat<8>([&](auto k) __attribute__((always_inline)) { v[8 * c + k] = join(low[k], high[k]); });
-  });
+  for (int i = 0; i < 16; ++i) v[i] = load(p + i * ld);
+  transpose16(v);
 }
+
+#endif
 
 }  // namespace graft::inline GRAFT_CONTRACT::detail::inline GRAFT_TARGET::GRAFT_LEVEL

@@ -204,13 +204,23 @@ inline void combine_chunks(float const* part, index_t chunks, index_t first, ind
 
 // ---- Short axis: chains ------------------------------------------------------------------------------------------------
 
+/// f(pointer) with the elements' own type: once around many loads or stores, so that the sums between exist once only.
+template <class F>
+GRAFT_INLINE void typed(operand const& m, F const& f) {
+  if (m.kind == storage::fp32) f(m.as<float>());
+  else if (m.kind == storage::bf16) f(m.as<bfloat16>());
+  else f(m.as<float16>());
+}
+
 /// MT rows x NV vectors of 16 columns: y <- chain of fma over `depth` terms from y; `more`: from +0, then added to y.
-template <int MT, int NV, class TW, class TY>
-void expand_tile(float const* v, index_t vrow, index_t vcolumn, index_t depth, TW const* w, index_t ldw, TY* y, index_t ldy,
-                              bool more) {
+template <int MT, int NV, class TW>
+void expand_tile(float const* v, index_t vrow, index_t vcolumn, index_t depth, TW const* w, index_t ldw, operand const& y, bool more) {
   lanes c[MT * NV];
   if (more) repeat<MT * NV>([&](auto i) __attribute__((always_inline)) { c[i] = zero(); });
-  else repeat<MT * NV>([&](auto i) __attribute__((always_inline)) { c[i] = load(y + i / NV * ldy + 16 * (i % NV)); });
+  else
+    typed(y, [&](auto* p) __attribute__((always_inline)) {
+      repeat<MT * NV>([&](auto i) __attribute__((always_inline)) { c[i] = load(p + i / NV * y.row + 16 * (i % NV)); });
+    });
   for (index_t j = 0; j < depth; ++j) {
     lanes b[NV];
     repeat<NV>([&](auto i) __attribute__((always_inline)) { b[i] = load(w + j * ldw + 16 * i); });
@@ -219,127 +229,126 @@ void expand_tile(float const* v, index_t vrow, index_t vcolumn, index_t depth, T
       repeat<NV>([&](auto i) __attribute__((always_inline)) { c[t * NV + i] = fma(f, b[i], c[t * NV + i]); });
     });
   }
-  if (more)
-    repeat<MT * NV>([&](auto i) __attribute__((always_inline)) { c[i] = add(load(y + i / NV * ldy + 16 * (i % NV)), c[i]); });
-  repeat<MT * NV>([&](auto i) __attribute__((always_inline)) { store(y + i / NV * ldy + 16 * (i % NV), c[i]); });
+  typed(y, [&](auto* p) __attribute__((always_inline)) {
+    if (more) repeat<MT * NV>([&](auto i) __attribute__((always_inline)) { c[i] = add(load(p + i / NV * y.row + 16 * (i % NV)), c[i]); });
+    repeat<MT * NV>([&](auto i) __attribute__((always_inline)) { store(p + i / NV * y.row + 16 * (i % NV), c[i]); });
+  });
 }
 
 /// `rows` rows (at most row_tile_expand) x 64 columns.
-template <class TW, class TY>
-void expand_panel(float const* v, index_t vrow, index_t vcolumn, index_t rows, index_t depth, TW const* w, index_t ldw, TY* y, index_t ldy,
-                  bool more) {
+template <class TW>
+void expand_panel(float const* v, index_t vrow, index_t vcolumn, index_t rows, index_t depth, TW const* w, index_t ldw, operand const& y, bool more) {
   constexpr int NV = vector_tile_expand;
   for (int i = 0; i < 4; i += NV) {
     TW const* const wi = w + 16 * i;
-    TY* yi = y + 16 * i;
-    float const* vi = v;
-    index_t t = rows;
+    index_t t = 0;
     if constexpr (row_tile_expand == 6 && std::is_same_v<TW, float>)
-      if (t == 6) {
-        expand_tile<6, NV>(vi, vrow, vcolumn, depth, wi, ldw, yi, ldy, more);
+      if (rows == 6) {
+        expand_tile<6, NV>(v, vrow, vcolumn, depth, wi, ldw, y.at(0, 16 * i), more);
         continue;
       }
     if constexpr (row_tile_expand >= 4 && std::is_same_v<TW, float>)
-      for (; t >= 4; t -= 4, vi += 4 * vrow, yi += 4 * ldy) expand_tile<4, NV>(vi, vrow, vcolumn, depth, wi, ldw, yi, ldy, more);
+      for (; rows - t >= 4; t += 4) expand_tile<4, NV>(v + t * vrow, vrow, vcolumn, depth, wi, ldw, y.at(t, 16 * i), more);
     if constexpr (row_tile_expand >= 2)
-      for (; t >= 2; t -= 2, vi += 2 * vrow, yi += 2 * ldy) expand_tile<2, NV>(vi, vrow, vcolumn, depth, wi, ldw, yi, ldy, more);
-    for (; t >= 1; t -= 1, vi += vrow, yi += ldy) expand_tile<1, NV>(vi, vrow, vcolumn, depth, wi, ldw, yi, ldy, more);
+      for (; rows - t >= 2; t += 2) expand_tile<2, NV>(v + t * vrow, vrow, vcolumn, depth, wi, ldw, y.at(t, 16 * i), more);
+    for (; t < rows; ++t) expand_tile<1, NV>(v + t * vrow, vrow, vcolumn, depth, wi, ldw, y.at(t, 16 * i), more);
   }
 }
 
 /// `rows` rows x one vector.
-template <class TY>
-void expand_vector(float const* v, index_t vrow, index_t vcolumn, index_t rows, index_t depth, float const* w, index_t ldw, TY* y, index_t ldy,
-                   bool more) {
+inline void expand_vector(float const* v, index_t vrow, index_t vcolumn, index_t rows, index_t depth, float const* w, index_t ldw, operand const& y,
+                          bool more) {
   index_t t = 0;
   if constexpr (row_tile_expand == 6)
-    if (rows == 6) return expand_tile<6, 1>(v, vrow, vcolumn, depth, w, ldw, y, ldy, more);
+    if (rows == 6) return expand_tile<6, 1>(v, vrow, vcolumn, depth, w, ldw, y, more);
   if constexpr (row_tile_expand >= 4)
-    for (; t + 4 <= rows; t += 4) expand_tile<4, 1>(v + t * vrow, vrow, vcolumn, depth, w, ldw, y + t * ldy, ldy, more);
-  for (; t < rows; ++t) expand_tile<1, 1>(v + t * vrow, vrow, vcolumn, depth, w, ldw, y + t * ldy, ldy, more);
+    for (; t + 4 <= rows; t += 4) expand_tile<4, 1>(v + t * vrow, vrow, vcolumn, depth, w, ldw, y.at(t, 0), more);
+  for (; t < rows; ++t) expand_tile<1, 1>(v + t * vrow, vrow, vcolumn, depth, w, ldw, y.at(t, 0), more);
 }
 /// The same for the `columns` < 64 at the end of a row; the last ones by way of a copy, so that nothing outside y is touched.
-template <class TY>
-void expand_tail(float const* v, index_t vrow, index_t vcolumn, index_t rows, index_t columns, index_t depth, float const* w, index_t ldw,
-                 TY* y, index_t ldy, bool more) {
+inline void expand_tail(float const* v, index_t vrow, index_t vcolumn, index_t rows, index_t columns, index_t depth, float const* w, index_t ldw,
+                        operand const& y, bool more) {
   index_t i = 0;
-  for (; i + 16 <= columns; i += 16) expand_vector(v, vrow, vcolumn, rows, depth, w + i, ldw, y + i, ldy, more);
+  for (; i + 16 <= columns; i += 16) expand_vector(v, vrow, vcolumn, rows, depth, w + i, ldw, y.at(0, i), more);
   if (i == columns) return;
   alignas(64) float part[row_tile_expand * 16];
-  for (index_t t = 0; t < rows; ++t) store(part + 16 * t, load_part(y + t * ldy + i, columns - i));
-  expand_vector(v, vrow, vcolumn, rows, depth, w + i, ldw, part, 16, more);
-  for (index_t t = 0; t < rows; ++t) store_part(y + t * ldy + i, load(part + 16 * t), columns - i);
+  typed(y, [&](auto* p) __attribute__((always_inline)) {
+    for (index_t t = 0; t < rows; ++t) store(part + 16 * t, load_part(p + t * y.row + i, columns - i));
+  });
+  expand_vector(v, vrow, vcolumn, rows, depth, w + i, ldw, {part, storage::fp32, 16, 1}, more);
+  typed(y, [&](auto* p) __attribute__((always_inline)) {
+    for (index_t t = 0; t < rows; ++t) store_part(p + t * y.row + i, load(part + 16 * t), columns - i);
+  });
 }
 
-/// One tile of at most row_tile_expand rows against all panels of a block of columns.
-template <class TY>
-void expand_row_tile(float const* v, index_t vrow, index_t vcolumn, index_t rows, index_t depth, expand_block const& b, TY* y, index_t ldy,
-                     bool more) {
+/// One tile of at most row_tile_expand rows of y, which is row-major, against all panels of a block of columns.
+inline void expand_row_tile(float const* v, index_t vrow, index_t vcolumn, index_t rows, index_t depth, expand_block const& b, operand const& y,
+                            bool more) {
   for (index_t c = 0; c < b.columns; c += panel_width) {
     index_t const columns = b.columns - c < panel_width ? b.columns - c : panel_width;
     auto const* const w = static_cast<std::byte const*>(b.w) + c / panel_width * b.panel_bytes;
+    operand const yc = y.at(0, c);
     if (c + 3 * panel_width <= b.columns)  // rows of y are more streams than the hardware follows
       for (index_t t = 0; t < rows; ++t)
-        for (index_t i = 0; i < panel_width; i += static_cast<index_t>(64 / sizeof(TY))) __builtin_prefetch(y + t * ldy + c + 2 * panel_width + i, 1);
-    if (columns < panel_width)
-      expand_tail(v, vrow, vcolumn, rows, columns, depth, static_cast<float const*>(b.tail), panel_width, y + c, ldy, more);
-    else if (b.kind == storage::fp32)
-      expand_panel(v, vrow, vcolumn, rows, depth, reinterpret_cast<float const*>(w), b.ldw, y + c, ldy, more);
-    else if (b.kind == storage::bf16)
-      expand_panel(v, vrow, vcolumn, rows, depth, reinterpret_cast<bfloat16 const*>(w), b.ldw, y + c, ldy, more);
-    else expand_panel(v, vrow, vcolumn, rows, depth, reinterpret_cast<float16 const*>(w), b.ldw, y + c, ldy, more);
+        for (index_t i = 0; i < panel_width; i += y.kind == storage::fp32 ? 16 : 32) __builtin_prefetch(yc.at(t, 2 * panel_width + i).data, 1);
+    if (columns < panel_width) expand_tail(v, vrow, vcolumn, rows, columns, depth, static_cast<float const*>(b.tail), panel_width, yc, more);
+    else if (b.kind == storage::fp32) expand_panel(v, vrow, vcolumn, rows, depth, reinterpret_cast<float const*>(w), b.ldw, yc, more);
+    else if (b.kind == storage::bf16) expand_panel(v, vrow, vcolumn, rows, depth, reinterpret_cast<bfloat16 const*>(w), b.ldw, yc, more);
+    else expand_panel(v, vrow, vcolumn, rows, depth, reinterpret_cast<float16 const*>(w), b.ldw, yc, more);
   }
 }
 
-/// MT rows against a w that is stored output by output (a checkpoint's B): blocks of eight outputs by eight terms are
-/// turned in registers and used at once, two side by side, since one chain waits for its own fma.
-template <int MT, class TY>
-void expand_turned_rows(float const* v, index_t vrow, index_t vcolumn, index_t depth, float const* w, index_t ldw, TY* y, index_t ldy,
-                        index_t columns) {
+/// MT rows against a w that is stored output by output (a checkpoint's B): four terms of sixteen outputs are turned in
+/// registers and used at once.
+template <int MT>
+void expand_turned_rows(float const* v, index_t vrow, index_t vcolumn, index_t depth, float const* w, index_t ldw, operand const& y, index_t columns) {
   index_t o = 0;
   for (; o + 16 <= columns; o += 16) {
-    half c[2 * MT];
-    repeat<MT>([&](auto t) __attribute__((always_inline)) { split(load(y + t * ldy + o), c + 2 * t); });
+    float const* const b = w + o * ldw;
+    lanes c[MT];
+    typed(y, [&](auto* p) __attribute__((always_inline)) { repeat<MT>([&](auto t) __attribute__((always_inline)) { c[t] = load(p + t * y.row + o); }); });
+    float const* const ahead = o + 32 <= columns ? b + 16 * ldw : b;
     index_t j = 0;
-    auto const terms = [&](auto h, half const* q, index_t count) __attribute__((always_inline)) {
-      repeat<8>([&](auto k) __attribute__((always_inline)) {
-        if (k < count)
-          repeat<MT>([&](auto t) __attribute__((always_inline)) { c[2 * t + h] = fma(splat_half(v[t * vrow + (j + k) * vcolumn]), q[k], c[2 * t + h]); });
+    for (; j + 4 <= depth; j += 4) {
+      // Sixteen rows are more streams than the hardware follows: each line of the next sixteen is asked for once.
+      float const* const next = ahead + j % 16 * ldw + j / 16 * 16;
+      repeat<4>([&](auto i) __attribute__((always_inline)) { __builtin_prefetch(next + i * ldw); });
+      lanes q[4];
+      load_transposed4(q, b + j, ldw);
+      repeat<4>([&](auto k) __attribute__((always_inline)) {
+        repeat<MT>([&](auto t) __attribute__((always_inline)) { c[t] = fma(splat(v[t * vrow + (j + k) * vcolumn]), q[k], c[t]); });
       });
-    };
-    for (; j + 8 <= depth; j += 8)
-      repeat<2>([&](auto h) __attribute__((always_inline)) {
-        half q[8];
-        load_transposed8(q, w + (o + 8 * h) * ldw + j, ldw);
-        terms(h, q, 8);
-      });
-    if (j < depth)
-      repeat<2>([&](auto h) __attribute__((always_inline)) {
-        half q[8];
-        load_transposed8(q, w + (o + 8 * h) * ldw + j, ldw, depth - j);
-        terms(h, q, depth - j);
-      });
-    repeat<MT>([&](auto t) __attribute__((always_inline)) { store(y + t * ldy + o, join(c[2 * t], c[2 * t + 1])); });
-  }
-  for (; o < columns; ++o)
-    for (index_t t = 0; t < MT; ++t) {
-      float sum = load_as<float>(y[t * ldy + o]);
-      for (index_t j = 0; j < depth; ++j) sum = std::fma(v[t * vrow + j * vcolumn], w[o * ldw + j], sum);
-      y[t * ldy + o] = store_as<TY>(sum);
     }
+    for (; j < depth; ++j) {
+      alignas(64) float column[16];
+      for (index_t l = 0; l < 16; ++l) column[l] = b[l * ldw + j];
+      lanes const q = load(column);
+      repeat<MT>([&](auto t) __attribute__((always_inline)) { c[t] = fma(splat(v[t * vrow + j * vcolumn]), q, c[t]); });
+    }
+    typed(y, [&](auto* p) __attribute__((always_inline)) { repeat<MT>([&](auto t) __attribute__((always_inline)) { store(p + t * y.row + o, c[t]); }); });
+  }
+  if (o == columns) return;
+  typed(y, [&](auto* p) __attribute__((always_inline)) {
+    for (; o < columns; ++o)
+      for (index_t t = 0; t < MT; ++t) {
+        auto& e = p[t * y.row + o];
+        float sum = load_as<float>(e);
+        for (index_t j = 0; j < depth; ++j) sum = std::fma(v[t * vrow + j * vcolumn], w[o * ldw + j], sum);
+        e = store_as<std::remove_cvref_t<decltype(e)>>(sum);
+      }
+  });
 }
-template <class TY>
-void expand_turned(float const* v, index_t vrow, index_t vcolumn, index_t rows, index_t depth, float const* w, index_t ldw, TY* y, index_t ldy,
-                   index_t columns) {
+inline void expand_turned(float const* v, index_t vrow, index_t vcolumn, index_t rows, index_t depth, float const* w, index_t ldw, operand const& y,
+                          index_t columns) {
   for (index_t t = 0; t < rows;) {
     if constexpr (row_tile_expand >= 4)
       if (rows - t >= 2) {
-        if (rows - t >= 4) expand_turned_rows<4>(v + t * vrow, vrow, vcolumn, depth, w, ldw, y + t * ldy, ldy, columns);
-        else expand_turned_rows<2>(v + t * vrow, vrow, vcolumn, depth, w, ldw, y + t * ldy, ldy, columns);
+        if (rows - t >= 4) expand_turned_rows<4>(v + t * vrow, vrow, vcolumn, depth, w, ldw, y.at(t, 0), columns);
+        else expand_turned_rows<2>(v + t * vrow, vrow, vcolumn, depth, w, ldw, y.at(t, 0), columns);
         t += rows - t >= 4 ? 4 : 2;
         continue;
       }
-    expand_turned_rows<1>(v + t * vrow, vrow, vcolumn, depth, w, ldw, y + t * ldy, ldy, columns);
+    expand_turned_rows<1>(v + t * vrow, vrow, vcolumn, depth, w, ldw, y.at(t, 0), columns);
     ++t;
   }
 }
@@ -389,15 +398,9 @@ inline void expand_rows(expand_problem const& p, index_t r0, index_t r1, index_t
   index_t const chunks = (p.depth + chunk - 1) / chunk;
   bool const staged = expand_is_staged(p);
   bool const packs_v = expand_packs_v(p);
-  if (expand_turns_w(p, r1 - r0)) {
-    float const* v = p.v.at(r0, 0).as<float const>();
-    float const* const w = p.w.at(c0, 0).as<float const>();
-    operand const y = p.y.at(r0, c0);
-    if (y.kind == storage::fp32) expand_turned(v, p.v.row, p.v.column, r1 - r0, p.depth, w, p.w.row, y.as<float>(), y.row, c1 - c0);
-    else if (y.kind == storage::bf16) expand_turned(v, p.v.row, p.v.column, r1 - r0, p.depth, w, p.w.row, y.as<bfloat16>(), y.row, c1 - c0);
-    else expand_turned(v, p.v.row, p.v.column, r1 - r0, p.depth, w, p.w.row, y.as<float16>(), y.row, c1 - c0);
-    return;
-  }
+  if (expand_turns_w(p, r1 - r0))
+    return expand_turned(p.v.at(r0, 0).as<float const>(), p.v.row, p.v.column, r1 - r0, p.depth, p.w.at(c0, 0).as<float const>(), p.w.row,
+                         p.y.at(r0, c0), c1 - c0);
   expand_sizes const sizes = expand_sizes_of(p, r1 - r0);
   float* const wpack = scratch;
   float* const vpack = wpack + sizes.w;
@@ -430,12 +433,8 @@ inline void expand_rows(expand_problem const& p, index_t r0, index_t r1, index_t
             index_t const least = row_tile_expand < 4 ? row_tile_expand : 4;
             index_t const rows = left >= row_tile_expand && left != 8 ? row_tile_expand : left < least ? left : least;
             float const* const vt = v + (t - rg) * vrow;
-            if (staged) expand_row_tile(vt, vrow, vcolumn, rows, depth, block, stage + (t - rs) * stage_row, stage_row, q > 0);
-            else if (p.y.kind == storage::fp32)
-              expand_row_tile(vt, vrow, vcolumn, rows, depth, block, p.y.at(t, c).as<float>(), p.y.row, q > 0);
-            else if (p.y.kind == storage::bf16)
-              expand_row_tile(vt, vrow, vcolumn, rows, depth, block, p.y.at(t, c).as<bfloat16>(), p.y.row, q > 0);
-            else expand_row_tile(vt, vrow, vcolumn, rows, depth, block, p.y.at(t, c).as<float16>(), p.y.row, q > 0);
+            operand const y = staged ? operand{stage + (t - rs) * stage_row, storage::fp32, stage_row, 1} : p.y.at(t, c);
+            expand_row_tile(vt, vrow, vcolumn, rows, depth, block, y, q > 0);
             t += rows;
           }
         }
