@@ -122,8 +122,7 @@ class safetensors_file {
 
   /// The tensor in place as a row-major view of `Rank` dimensions. Throws format_error when T is not the stored type, the
   /// rank differs, or the data is not aligned for T (then `read_as` copies).
-  template <class T, std::size_t Rank>
-    requires(detail::dtype_of<T> != dtype::other)
+  template <scalar T, std::size_t Rank>
   [[nodiscard]] auto view(std::string_view name) const {
     tensor_info const& t = at(name);
     if (t.type != detail::dtype_of<T>) detail::refuse(path_, "is stored as " + (t.type == dtype::other ? escaped(t.type_name) : t.type_name) + ", not as " + std::string(detail::row_of(detail::dtype_of<T>).name), t.name, t.begin);
