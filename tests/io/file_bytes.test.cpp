@@ -91,7 +91,7 @@ TEST_CASE("a limit holds where the size is not known beforehand", "[io]") {
     for (bool const fits : {true, false}) {
       INFO(size << fits);
       std::string const content = numbered(size);
-      std::thread writer([&] {
+      std::jthread const writer([&] {  // joined at the end
         std::ofstream out(pipe, std::ios::binary);
         out.write(content.data(), static_cast<std::streamsize>(size));
       });
@@ -101,7 +101,6 @@ TEST_CASE("a limit holds where the size is not known beforehand", "[io]") {
         auto const e = refusal<format_error>([&] { return file_bytes::read(pipe, size - 1); });
         CHECK(tests::contains(e.what(), "more than the " + std::to_string(size - 1)));
       }
-      writer.join();
     }
 }
 

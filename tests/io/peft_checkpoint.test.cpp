@@ -466,7 +466,6 @@ TEST_CASE("files that are missing or broken are named", "[io]") {
 }
 
 TEST_CASE("every byte of a checkpoint may be wrong", "[io][hostile]") {
-  made const m(R"("r": 2, "target_modules": ["q"], "lora_bias": true, "bias": "all", "modules_to_save": ["h"])");
   made n(R"("r": 2, "target_modules": ["q"], "lora_bias": true, "bias": "all", "modules_to_save": ["h"])");
   n.lora("m.q").add(bias, {3}).add("base_model.model.m.q.base_layer.bias", {3}).add("base_model.model.h.weight", {2}).save();
   std::string const good = tests::read(n.file());
