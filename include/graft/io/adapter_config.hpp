@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -19,12 +20,16 @@
 
 namespace graft::inline GRAFT_CONTRACT::io {
 
+namespace detail {
+class config_reader;
+}
+
 /// Something in a checkpoint that graft does not compute with: shown to the caller, never dropped.
 struct not_understood {
   std::string name;    ///< Key or tensor.
   std::string value;   ///< As text; a tensor's type and shape.
   std::string reason;
-  bool changes_result = false;  ///< It would change the numbers of what is handed out.
+  bool changes_result = false;  ///< PEFT's numbers are others because of it.
 };
 
 struct adapter_config {
@@ -60,18 +65,27 @@ struct adapter_config {
   static constexpr std::size_t largest = 16'000'000;
   [[nodiscard]] static adapter_config parse(std::string_view text, std::string const& file);
 
-  /// r and alpha of a module: the first key k of the pattern for which (.*\.)?(k)$ matches its name, else the default.
+  /// r and alpha of a module: the first key k of the pattern for which (.*\.)?(k)$ matches its name; else the key that is
+  /// its name; else the default.
   [[nodiscard]] index_t rank_of(std::string_view module) const { return static_cast<index_t>(value_of(rank_pattern, module, static_cast<double>(r))); }
   [[nodiscard]] double alpha_of(std::string_view module) const { return value_of(alpha_pattern, module, lora_alpha); }
-  /// Would PEFT adapt a module of this name (of a kind that can be adapted)?
+  /// Would PEFT adapt a module of this name (of a kind that can be adapted)? "all-linear" leaves out the model's output layer,
+  /// which no name tells: it is true here.
   [[nodiscard]] bool targets(std::string_view module) const;
 
  private:
   [[nodiscard]] static double value_of(std::vector<std::pair<std::string, double>> const& pattern, std::string_view module, double otherwise) {
     for (auto const& [key, value] : pattern)
-      if (name_pattern(graft::detail::text("(.*\\.)?(", key, ")$")).matches(module)) return value;
+      if (name_pattern(as_key(key)).matches(module)) return value;
+    for (auto const& [key, value] : pattern)
+      if (key == module) return value;
     return otherwise;
   }
+  // What PEFT matches from the start of a name (re.match), as expressions over the whole name.
+  friend class detail::config_reader;
+  [[nodiscard]] static std::string as_key(std::string_view key) { return graft::detail::text("(.*\\.)?(", key, ")$\\n?"); }
+  [[nodiscard]] static std::string as_saved(std::string_view module) { return graft::detail::text("(?:(^|.*\\.)", module, "($|\\..*))(.|\\n)*"); }
+  [[nodiscard]] static std::string as_layers(std::string_view name) { return graft::detail::text("(.*\\.)", name, "\\."); }
   [[nodiscard]] static bool listed(std::vector<std::string> const& names, std::string_view module) {
     return std::any_of(names.begin(), names.end(), [&](std::string const& n) {
       return module == n || (module.size() > n.size() && module.ends_with(n) && module[module.size() - n.size() - 1] == '.');
@@ -122,8 +136,18 @@ class config_reader {
     if (v == nullptr) return;
     if (!v->is_object()) wrong(key, "an object of numbers", *v);
     for (auto const& [k, value] : v->items()) {
-      static_cast<void>(name_pattern(graft::detail::text("(.*\\.)?(", k, ")$")));
+      static_cast<void>(name_pattern(adapter_config::as_key(k)));
       to.emplace_back(k, number_in(key, value));
+    }
+  }
+  void patterns_of(adapter_config const& c) const {
+    for (auto const* const p : {&c.target_pattern, &c.exclude_pattern})
+      if (*p) static_cast<void>(name_pattern(**p));
+    for (auto const& m : c.modules_to_save) static_cast<void>(name_pattern(adapter_config::as_saved(m)));
+    for (auto const& p : c.layers_pattern) {
+      static_cast<void>(name_pattern(adapter_config::as_layers(p)));
+      if (p.find_first_of("*+?|()^$") != std::string::npos)  // where the number stands would depend on the way of matching
+        refuse(file_, graft::detail::text("repetitions, alternatives and groups are not supported in ", escaped(p)), "layers_pattern");
     }
   }
   [[noreturn]] void wrong(std::string const& key, std::string_view expected, nlohmann::ordered_json const& v) const {
@@ -159,7 +183,7 @@ struct key_note {
   std::string_view reason;
 };
 /// Keys that change the result when they are switched on (neither null, false, empty nor zero).
-inline constexpr std::array<key_note, 14> changing_keys{{{"use_qalora", "QA-LoRA averages groups of inputs"},
+inline constexpr std::array<key_note, 13> changing_keys{{{"use_qalora", "QA-LoRA averages groups of inputs"},
                                                          {"use_bdlora", "BD-LoRA stores block-diagonal factors"},
                                                          {"alora_invocation_tokens", "activated LoRA depends on the tokens"},
                                                          {"layer_replication", "layers of the base model are replicated"},
@@ -169,24 +193,35 @@ inline constexpr std::array<key_note, 14> changing_keys{{{"use_qalora", "QA-LoRA
                                                          {"kasa_config", "KaSA changes the base weight"},
                                                          {"monteclora_config", "MonteCLoRA samples its factors"},
                                                          {"arrow_config", "Arrow routes between adapters"},
-                                                         {"runtime_config", "settings of the run"},
                                                          {"modules_to_tie", "tied modules"},
                                                          {"ensure_weight_tying", "tied weights share an adapter"},
                                                          {"use_dora", "DoRA: the magnitude is not applied by LoRA"}}};
 /// Keys that say how the adapter was made or is used, and change nothing that is computed from its tensors.
-inline constexpr std::array<std::string_view, 16> harmless_keys{"auto_mapping", "base_model_name_or_path", "inference_mode", "init_lora_weights", "loftq_config",
+inline constexpr std::array<std::string_view, 17> harmless_keys{"auto_mapping", "base_model_name_or_path", "inference_mode", "init_lora_weights", "loftq_config",
                                                                 "megatron_core", "revision", "task_type", "corda_config", "eva_config", "lora_ga_config",
-                                                                "qalora_group_size", "peft_version", "peft_type", "lora_dropout", "r"};
+                                                                "qalora_group_size", "runtime_config", "peft_version", "peft_type", "lora_dropout", "r"};
+/// Values of init_lora_weights for which making the adapter, and loading it again, changes the base weight.
+[[nodiscard]] inline bool changes_base(nlohmann::ordered_json const& init) {
+  if (!init.is_string()) return false;
+  std::string const& name = init.get_ref<std::string const&>();
+  return name.starts_with("pissa") || name.starts_with("corda") || name == "olora" || name == "loftq" || name == "lora_ga";
+}
 
 [[nodiscard]] inline bool switched_off(nlohmann::ordered_json const& v) {
-  return v.is_null() || (v.is_boolean() && !v.get<bool>()) || ((v.is_array() || v.is_object()) && v.empty()) || (v.is_string() && v.get<std::string>().empty());
+  return v.is_null() || (v.is_boolean() && !v.get<bool>()) || ((v.is_array() || v.is_object()) && v.empty()) || (v.is_string() && v.get_ref<std::string const&>().empty()) ||
+         (v.is_number() && v.get<double>() == 0);
+}
+[[nodiscard]] inline std::string lower(std::string_view text) {
+  std::string out(text);
+  for (char& c : out)
+    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
+  return out;
 }
 
 }  // namespace detail
 
 inline adapter_config adapter_config::parse(std::string_view text, std::string const& file) {
-  static_cast<void>(detail::parse_json(text, file));  // duplicate keys and depth
-  nlohmann::ordered_json const root = nlohmann::ordered_json::parse(text, nullptr, false);
+  nlohmann::ordered_json const root = detail::parse_json(text, file);
   if (!root.is_object()) detail::refuse(file, "the configuration must be a JSON object");
   detail::config_reader in(root, file);
   adapter_config c;
@@ -208,10 +243,9 @@ inline adapter_config adapter_config::parse(std::string_view text, std::string c
   in.text("bias", c.bias);
   if (c.bias != "none" && c.bias != "all" && c.bias != "lora_only") in.wrong("bias", "\"none\", \"all\" or \"lora_only\"", root["bias"]);
   in.names_or_text("target_modules", c.target_modules, c.target_pattern);
-  if (c.target_pattern == "all-linear") c.target_all_linear = true, c.target_pattern.reset();
+  bool const one_target = c.target_pattern.has_value();
+  if (one_target && detail::lower(*c.target_pattern) == "all-linear") c.target_all_linear = true, c.target_pattern.reset();
   in.names_or_text("exclude_modules", c.exclude_modules, c.exclude_pattern);
-  for (auto const* const p : {&c.target_pattern, &c.exclude_pattern})
-    if (*p) static_cast<void>(name_pattern(**p));
   if (auto const* const v = in.get("layers_to_transform")) {
     auto const each = [&](nlohmann::ordered_json const& e) {
       if (!e.is_number_integer()) in.wrong("layers_to_transform", "a whole number or a list of them", *v);
@@ -223,17 +257,22 @@ inline adapter_config adapter_config::parse(std::string_view text, std::string c
   std::optional<std::string> one;
   in.names_or_text("layers_pattern", c.layers_pattern, one);
   if (one && !one->empty()) c.layers_pattern.push_back(*one);
+  if (one_target && !c.layers_to_transform.empty()) detail::refuse(file, "cannot be used when target_modules is a string", "layers_to_transform");
+  if (!c.layers_pattern.empty() && c.layers_to_transform.empty()) detail::refuse(file, "cannot be used without layers_to_transform", "layers_pattern");
   in.pattern("rank_pattern", c.rank_pattern);
   in.pattern("alpha_pattern", c.alpha_pattern);
   for (auto const& [key, value] : c.rank_pattern)
-    if (!(value > 0) || value != static_cast<double>(static_cast<index_t>(value))) detail::refuse(file, graft::detail::text("the rank of ", escaped(key), " must be a positive whole number"), "rank_pattern");
+    if (!(value > 0 && value <= 0x1p62) || value != std::floor(value)) detail::refuse(file, graft::detail::text("the rank of ", escaped(key), " must be a positive whole number"), "rank_pattern");
   in.names("modules_to_save", c.modules_to_save);
   in.names("target_parameters", c.target_parameters);
+  in.patterns_of(c);
   for (auto const& [key, value] : root.items()) {
-    if (detail::switched_off(value)) continue;
     auto const* const note = std::find_if(detail::changing_keys.begin(), detail::changing_keys.end(), [&](auto const& n) { return n.key == key; });
     bool const harmless = std::find(detail::harmless_keys.begin(), detail::harmless_keys.end(), key) != detail::harmless_keys.end();
-    if (note != detail::changing_keys.end()) c.others.push_back({key, detail::config_reader::shown(value), std::string(note->reason), true});
+    if (note != detail::changing_keys.end()) {
+      if (!detail::switched_off(value)) c.others.push_back({key, detail::config_reader::shown(value), std::string(note->reason), true});
+    } else if (key == "init_lora_weights" && detail::changes_base(value))
+      c.others.push_back({key, detail::config_reader::shown(value), "this initialisation changes the base weight, which graft does not do", true});
     else if (!in.is_known(key) && !harmless) c.others.push_back({key, detail::config_reader::shown(value), "graft does not know this key", false});
   }
   return c;
@@ -241,24 +280,31 @@ inline adapter_config adapter_config::parse(std::string_view text, std::string c
 
 inline bool adapter_config::targets(std::string_view module) const {
   if (exclude_pattern ? name_pattern(*exclude_pattern).matches(module) : listed(exclude_modules, module)) return false;
+  for (auto const& m : modules_to_save)
+    if (name_pattern(as_saved(m)).matches(module)) return false;
   if (target_all_linear) return true;
   if (target_pattern) return name_pattern(*target_pattern).matches(module);
+  if (std::find(target_modules.begin(), target_modules.end(), module) != target_modules.end()) return true;  // a whole name is not asked for its layer
   if (!listed(target_modules, module)) return false;
   if (layers_to_transform.empty()) return true;
-  // The number after the layers' name, by default after any name: .*\.[^.]*\.(\d+)\.
-  for (std::size_t i = module.find('.'); i != std::string_view::npos; i = module.find('.', i + 1)) {
-    std::size_t const end = module.find('.', i + 1);
-    if (end == std::string_view::npos) break;
-    std::string_view const part = module.substr(i + 1, end - i - 1);
-    if (part.empty() || part.size() > 9 || part.find_first_not_of("0123456789") != std::string_view::npos) continue;
-    std::string_view const before = module.substr(0, i);
-    std::string_view const last = before.substr(before.rfind('.') == std::string_view::npos ? 0 : before.rfind('.') + 1);
-    if (!layers_pattern.empty() && std::find(layers_pattern.begin(), layers_pattern.end(), last) == layers_pattern.end()) continue;
-    index_t number = 0;
-    for (char const c : part) number = number * 10 + (c - '0');
-    return std::find(layers_to_transform.begin(), layers_to_transform.end(), number) != layers_to_transform.end();
-  }
-  return false;
+  // The first number that re.match finds with .*?\.[^.]*\.(\d+)\. or, one layers_pattern P after the other, .*?\.P\.(\d+)\.
+  auto const number_after = [&](auto const& leads) -> std::optional<index_t> {
+    for (std::size_t i = module.find('.'); i != std::string_view::npos; i = module.find('.', i + 1)) {
+      std::size_t const end = module.find('.', i + 1);
+      if (end == std::string_view::npos) break;
+      std::string_view const part = module.substr(i + 1, end - i - 1);
+      if (part.empty() || part.find_first_not_of("0123456789") != std::string_view::npos || !leads(module.substr(0, i + 1))) continue;
+      index_t number = 0;
+      for (char const c : part) number = std::min(number, INT64_MAX / 10 - 1) * 10 + (c - '0');
+      return number;
+    }
+    return std::nullopt;
+  };
+  std::optional<index_t> number;
+  if (layers_pattern.empty()) number = number_after([](std::string_view before) { return before.find('.') + 1 != before.size(); });
+  for (auto const& p : layers_pattern)
+    if (!number) number = number_after([pattern = name_pattern(as_layers(p))](std::string_view before) { return pattern.matches(before); });
+  return number && std::find(layers_to_transform.begin(), layers_to_transform.end(), *number) != layers_to_transform.end();
 }
 
 }  // namespace graft::inline GRAFT_CONTRACT::io

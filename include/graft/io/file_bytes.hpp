@@ -35,6 +35,10 @@ class file_bytes {
   [[nodiscard]] static file_bytes read(std::string const& path, std::size_t limit = static_cast<std::size_t>(-1)) {
     std::unique_ptr<std::FILE, int (*)(std::FILE*)> const file(std::fopen(path.c_str(), "rb"), [](std::FILE* f) { return std::fclose(f); });
     if (!file) detail::refuse<file_error>(path, std::string("cannot be opened: ") + std::strerror(errno));
+#if defined(GRAFT_HAS_MMAP)
+    struct ::stat about {};
+    if (::fstat(::fileno(file.get()), &about) == 0 && S_ISDIR(about.st_mode)) detail::refuse<file_error>(path, "cannot be read: it is a folder");
+#endif
     file_bytes out;
     std::size_t capacity = 0;
     if (std::fseek(file.get(), 0, SEEK_END) == 0) {
@@ -61,6 +65,7 @@ class file_bytes {
       if (got == 0) break;
       out.size_ += got;
     }
+    if (out.size_ > limit) detail::refuse(path, graft::detail::text("the file has more than the ", limit, " bytes that are read"));
     if (std::ferror(file.get()) != 0) detail::refuse<file_error>(path, std::string("cannot be read: ") + std::strerror(errno));
     out.data_ = out.owned_.get();
     return out;

@@ -5,8 +5,9 @@
 ///
 ///     literals  .  *  +  ?  |  ( )  (?: )  [a-z] [^...]  \. and other escaped punctuation  \d \w \s \D \W \S  ^  $
 ///
-/// Bytes are characters. Other syntax ({2,3}, look-around, back-references, \b, flags) is a pattern_error: it is never
-/// matched approximately.
+/// Characters are bytes: a . or [^a] is one byte of a name beyond ASCII, and \d \w \s know ASCII only; in a pattern, such a
+/// character stands for itself. Other syntax ({2,3}, look-around, back-references, lazy repetition, \b, flags, sets with
+/// characters beyond ASCII) is a pattern_error: it is never matched approximately.
 #pragma once
 
 #include <array>
@@ -53,12 +54,12 @@ class name_pattern {
     std::vector<std::uint32_t> next;
     std::vector<std::size_t> seen(states_.size(), 0);
     std::size_t step = 1;
-    follow(start_, 0, name.size(), now, seen, step);
+    follow(start_, 0, name, now, seen, step);
     for (std::size_t i = 0; i < name.size() && !now.empty(); ++i) {
       ++step;
       next.clear();
       for (std::uint32_t const s : now)
-        if (states_[s].what == kind::set && sets_[states_[s].set][static_cast<unsigned char>(name[i])]) follow(states_[s].out, i + 1, name.size(), next, seen, step);
+        if (states_[s].what == kind::set && sets_[states_[s].set][static_cast<unsigned char>(name[i])]) follow(states_[s].out, i + 1, name, next, seen, step);
       now.swap(next);
     }
     for (std::uint32_t const s : now)
@@ -124,9 +125,11 @@ class name_pattern {
     return {s, {{s, false}}};
   }
   fragment repeated(int depth) {
+    bool const anchored = peek() == '^' || peek() == '$';
     fragment f = single(depth);
     if (!more()) return f;
     char const c = peek();
+    if (anchored && (c == '*' || c == '+' || c == '?')) fail("repeats nothing");
     if (c == '{') fail("uses {...}, which is not supported");
     if (c != '*' && c != '+' && c != '?') return f;
     ++at_;
@@ -169,11 +172,21 @@ class name_pattern {
       case '?':
       case '{': --at_; fail("repeats nothing");
       default: {
-        characters one;
-        one.set(static_cast<unsigned char>(c));
-        return of(one);
+        fragment f = of(c);
+        if (static_cast<unsigned char>(c) < 128) return f;
+        while (more() && (static_cast<unsigned char>(peek()) & 0xc0U) == 0x80U) {  // the rest of one character
+          fragment const next = of(text_[at_++]);
+          connect(f, next.first);
+          f.ends = next.ends;
+        }
+        return f;
       }
     }
+  }
+  fragment of(char c) {
+    characters one;
+    one.set(static_cast<unsigned char>(c));
+    return of(one);
   }
   fragment of(characters const& set) {
     sets_.push_back(set);
@@ -199,7 +212,7 @@ class name_pattern {
       case 'W': range('0', '9'), range('a', 'z'), range('A', 'Z'), set.set('_'); break;
       case 's':
       case 'S':
-        for (char const w : {' ', '\t', '\n', '\r', '\f', '\v'}) set.set(static_cast<unsigned char>(w));
+        range('\t', '\r'), range(0x1c, ' ');  // as Python has it
         break;
       case 't': set.set('\t'); return set;
       case 'n': set.set('\n'); return set;
@@ -221,12 +234,14 @@ class name_pattern {
     for (bool first = true; !(more() && peek() == ']' && !first); first = false) {
       if (!more()) fail("has a '[' without its ']'");
       auto const low = static_cast<unsigned char>(text_[at_++]);
+      if (low >= 128) --at_, fail("has a character beyond ASCII in [...], which is not supported");
       characters one;
       if (low == '\\') one = escape();
       else one.set(low);
       if (at_ + 1 < text_.size() && peek() == '-' && text_[at_ + 1] != ']') {
         auto const high = static_cast<unsigned char>(text_[at_ + 1]);
         if (low == '\\' || high == '\\') fail("uses an escape as the end of a range, which is not supported");
+        if (high >= 128) fail("has a character beyond ASCII in [...], which is not supported");
         if (high < low) fail("has a range whose end lies before its beginning");
         for (unsigned i = low; i <= high; ++i) one.set(i);
         at_ += 2;
@@ -238,7 +253,7 @@ class name_pattern {
   }
 
   /// Adds `s` and all that is reached without reading, each once a step. No recursion: patterns are hostile.
-  void follow(std::uint32_t s, std::size_t position, std::size_t length, std::vector<std::uint32_t>& out, std::vector<std::size_t>& seen, std::size_t step) const {
+  void follow(std::uint32_t s, std::size_t position, std::string_view name, std::vector<std::uint32_t>& out, std::vector<std::size_t>& seen, std::size_t step) const {
     std::vector<std::uint32_t> open{s};
     while (!open.empty()) {
       std::uint32_t const at = open.back();
@@ -249,7 +264,9 @@ class name_pattern {
       switch (here.what) {
         case kind::split: open.push_back(here.other), open.push_back(here.out); break;
         case kind::begin: if (position == 0) open.push_back(here.out); break;
-        case kind::end: if (position == length) open.push_back(here.out); break;
+        case kind::end:  // also before a line break at the end, as Python has it
+          if (position == name.size() || (position + 1 == name.size() && name.back() == '\n')) open.push_back(here.out);
+          break;
         case kind::set:
         case kind::accept: out.push_back(at); break;
       }

@@ -4,6 +4,7 @@
 /// out typed adapters by module name, for LoRA and rsLoRA; lists everything else.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <map>
@@ -60,12 +61,8 @@ class peft_checkpoint {
   /// they replace the base tensor of that name.
   [[nodiscard]] std::map<std::string, std::string, std::less<>> const& replaced() const { return replaced_; }
   /// Such a tensor as float, row-major.
-  [[nodiscard]] std::vector<float> read_replaced(std::string_view base_name) const {
-    auto const it = replaced_.find(base_name);
-    if (it == replaced_.end()) detail::refuse(file_.path(), "no base tensor of this name is replaced", base_name);
-    return file_.read_as<float>(it->second);
-  }
-  [[nodiscard]] tensor_info const& replaced_info(std::string_view base_name) const { return file_.at(replaced_.find(base_name)->second); }
+  [[nodiscard]] std::vector<float> read_replaced(std::string_view base_name) const { return file_.read_as<float>(stored_name(base_name)); }
+  [[nodiscard]] tensor_info const& replaced_info(std::string_view base_name) const { return file_.at(stored_name(base_name)); }
   /// Everything in the folder that graft does not compute with.
   [[nodiscard]] std::vector<not_understood> const& others() const { return others_; }
 
@@ -97,7 +94,7 @@ class peft_checkpoint {
     if (config_.peft_type != "LORA") detail::refuse<unsupported_error>(config_path, graft::detail::text("adapters of type ", escaped(config_.peft_type), " are not computed by this version"), "peft_type");
     for (auto const& o : config_.others) {
       others_.push_back(o);
-      if (o.changes_result && o.name != "use_dora" && o.name != "trainable_token_indices" && o.name != "ensure_weight_tying")
+      if (o.changes_result && o.name != "use_dora" && o.name != "init_lora_weights" && o.name != "trainable_token_indices" && o.name != "ensure_weight_tying")
         detail::refuse<unsupported_error>(config_path, o.reason + "; graft would compute wrong numbers for this checkpoint", o.name);
     }
     for (auto const& t : file_.tensors()) sort_in(t);
@@ -111,8 +108,9 @@ class peft_checkpoint {
     std::vector<tensor_info const*> more;
   };
 
+  [[nodiscard]] static std::string type_text(tensor_info const& t) { return t.type == dtype::other ? escaped(t.type_name) : t.type_name; }
   void list(tensor_info const& t, std::string reason, bool changes = false) {
-    std::string shape = t.type_name + "[";
+    std::string shape = type_text(t) + "[";
     for (std::size_t i = 0; i < t.shape.size(); ++i) shape += graft::detail::text(i == 0 ? "" : ", ", t.shape[i]);
     others_.push_back({t.name, shape + "]", std::move(reason), changes});
   }
@@ -128,18 +126,24 @@ class peft_checkpoint {
     else if (ends(".lora_B.weight")) module(".lora_B.weight").B = &t;
     else if (ends(".lora_B.bias")) module(".lora_B.bias").bias = &t;
     else if (ends(".lora_magnitude_vector")) module(".lora_magnitude_vector").more.push_back(&t);
-    else if (ends(".base_layer.bias")) replaced_.emplace(std::string(name.substr(0, name.size() - std::string_view(".base_layer.bias").size())) + ".bias", t.name);
+    else if (ends(".base_layer.bias")) replace(std::string(name.substr(0, name.size() - std::string_view(".base_layer.bias").size())) + ".bias", t);
     else if (name.find("lora_") != std::string_view::npos) list(t, "this kind of LoRA tensor is not computed by this version", true);
-    else if (ends(".bias") && config_.bias != "none") replaced_.emplace(std::string(name), t.name);
-    else if (is_saved(name)) replaced_.emplace(std::string(name), t.name);
+    else if (ends(".bias") && config_.bias != "none") replace(std::string(name), t);
+    else if (is_saved(name)) replace(std::string(name), t);
     else list(t, "the configuration does not say what this tensor is");
   }
+  void replace(std::string const& base_name, tensor_info const& t) {
+    auto const [it, fresh] = replaced_.emplace(base_name, t.name);
+    if (!fresh) detail::refuse(file_.path(), graft::detail::text("takes the place of ", escaped(base_name), ", and so does ", escaped(it->second)), t.name, t.begin);
+  }
+  [[nodiscard]] std::string const& stored_name(std::string_view base_name) const {
+    auto const it = replaced_.find(base_name);
+    if (it == replaced_.end()) detail::refuse(file_.path(), "no base tensor of this name is replaced", base_name);
+    return it->second;
+  }
+  /// PEFT saves every module whose name ends in one of modules_to_save, dot or not.
   [[nodiscard]] bool is_saved(std::string_view name) const {
-    for (auto const& m : config_.modules_to_save) {
-      std::size_t const at = name.find(m + ".");
-      if (at != std::string_view::npos && (at == 0 || name[at - 1] == '.')) return true;
-    }
-    return false;
+    return std::any_of(config_.modules_to_save.begin(), config_.modules_to_save.end(), [&](std::string const& m) { return name.find(m + ".") != std::string_view::npos; });
   }
   void add_module(std::string const& name, parts_of_module const& p) {
     tensor_info const* const any = p.A != nullptr ? p.A : p.B != nullptr ? p.B : p.bias != nullptr ? p.bias : p.more.front();
@@ -151,6 +155,9 @@ class peft_checkpoint {
     if (!p.more.empty() || config_.use_dora) return list_all("DoRA is not computed by this version");
     if (name.ends_with(".base_layer") || !config_.target_parameters.empty()) return list_all("LoRA on a fused parameter is not computed by this version");
     if (p.A == nullptr || p.B == nullptr) detail::refuse(file_.path(), p.A == nullptr ? "there is no lora_A.weight beside it" : "there is no lora_B.weight beside it", any->name, any->begin);
+    if ((p.bias != nullptr) != config_.lora_bias)
+      detail::refuse(file_.path(), config_.lora_bias ? "there is no lora_B.bias beside it but the configuration says lora_bias" : "has a bias but the configuration does not say lora_bias",
+                     p.bias != nullptr ? p.bias->name : p.B->name, p.bias != nullptr ? p.bias->begin : p.B->begin);
     if (p.A->shape.size() != 2 || p.B->shape.size() != 2) return list_all("LoRA on a layer that is no matrix is not computed by this version");
     lora_module m;
     m.name = name;
@@ -165,7 +172,7 @@ class peft_checkpoint {
     if (m.rank != stated) detail::refuse(file_.path(), graft::detail::text("has rank ", m.rank, " but the configuration says ", stated), p.A->name, p.A->begin);
     for (auto const* const t : {p.A, p.B, p.bias})
       if (t != nullptr && t->type != dtype::f32 && t->type != dtype::bf16 && t->type != dtype::f16)
-        return list_all("elements of type " + t->type_name + " are not computed with");
+        return list_all("elements of type " + type_text(*t) + " are not computed with");
     if (p.B->type != m.type || (p.bias != nullptr && p.bias->type != m.type)) detail::refuse(file_.path(), "lora_A, lora_B and their bias are stored as different types", p.B->name, p.B->begin);
     if (p.bias != nullptr && (p.bias->shape.size() != 1 || p.bias->shape[0] != m.out_features))
       detail::refuse(file_.path(), graft::detail::text("must have ", m.out_features, " elements"), p.bias->name, p.bias->begin);

@@ -7,9 +7,13 @@
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <cerrno>
 #include <cstdint>
+#include <cstdio>
 #include <cstring>
 #include <map>
+#include <set>
+#include <span>
 #include <string>
 #include <string_view>
 #include <type_traits>
@@ -50,9 +54,10 @@ struct dtype_row {
   dtype type;
   index_t width;
 };
-inline constexpr std::array<dtype_row, 13> dtypes{{{"F64", dtype::f64, 8}, {"F32", dtype::f32, 4}, {"F16", dtype::f16, 2}, {"BF16", dtype::bf16, 2},
-                                                   {"I64", dtype::i64, 8}, {"I32", dtype::i32, 4}, {"I16", dtype::i16, 2}, {"I8", dtype::i8, 1},
-                                                   {"U64", dtype::u64, 8}, {"U32", dtype::u32, 4}, {"U16", dtype::u16, 2}, {"U8", dtype::u8, 1},
+/// In the order in which the reference implementation writes them.
+inline constexpr std::array<dtype_row, 13> dtypes{{{"U64", dtype::u64, 8}, {"I64", dtype::i64, 8}, {"F64", dtype::f64, 8}, {"F32", dtype::f32, 4},
+                                                   {"U32", dtype::u32, 4}, {"I32", dtype::i32, 4}, {"BF16", dtype::bf16, 2}, {"F16", dtype::f16, 2},
+                                                   {"U16", dtype::u16, 2}, {"I16", dtype::i16, 2}, {"I8", dtype::i8, 1}, {"U8", dtype::u8, 1},
                                                    {"BOOL", dtype::boolean, 1}}};
 [[nodiscard]] constexpr dtype_row const* row_of(std::string_view name) {
   for (auto const& r : dtypes)
@@ -73,11 +78,13 @@ inline constexpr dtype dtype_of = std::is_same_v<T, double>          ? dtype::f6
                                   : std::is_same_v<T, std::uint16_t> ? dtype::u16
                                   : std::is_same_v<T, std::uint8_t>  ? dtype::u8
                                                                      : dtype::other;
-[[nodiscard]] constexpr dtype_row const& row_of(dtype type) {
-  for (auto const& r : dtypes)
-    if (r.type == type) return r;
-  return dtypes[0];
+/// Its index in `dtypes`, or their number.
+[[nodiscard]] constexpr std::size_t place_of(dtype type) {
+  std::size_t i = 0;
+  while (i < dtypes.size() && dtypes[i].type != type) ++i;
+  return i;
 }
+[[nodiscard]] constexpr dtype_row const& row_of(dtype type) { return dtypes[place_of(type) % dtypes.size()]; }
 }  // namespace detail
 
 /// The bytes of a width of a type; 0 for `dtype::other`.
@@ -115,10 +122,10 @@ class safetensors_file {
 
   /// The tensor in place as a row-major view of `Rank` dimensions. Throws format_error when T is not the stored type, the
   /// rank differs, or the data is not aligned for T (then `read_as` copies).
-  template <class T, std::size_t Rank>
+  template <scalar T, std::size_t Rank>
   [[nodiscard]] auto view(std::string_view name) const {
     tensor_info const& t = at(name);
-    if (t.type != detail::dtype_of<T>) detail::refuse(path_, "is stored as " + t.type_name + ", not as " + std::string(detail::row_of(detail::dtype_of<T>).name), t.name, t.begin);
+    if (t.type != detail::dtype_of<T>) detail::refuse(path_, "is stored as " + (t.type == dtype::other ? escaped(t.type_name) : t.type_name) + ", not as " + std::string(detail::row_of(detail::dtype_of<T>).name), t.name, t.begin);
     if (t.shape.size() != Rank) detail::refuse(path_, graft::detail::text("has ", t.shape.size(), " dimensions, not ", Rank), t.name, t.begin);
     auto const* const data = bytes(t).data();
     if (reinterpret_cast<std::uintptr_t>(data) % alignof(T) != 0) detail::refuse(path_, "is not aligned in the file; read a copy", t.name, t.begin);
@@ -132,6 +139,8 @@ class safetensors_file {
   template <class T>
   [[nodiscard]] std::vector<T> read_as(std::string_view name) const {
     tensor_info const& t = at(name);
+    if (t.type == dtype::other)  // before memory is asked for: its shape was not compared with its bytes
+      detail::refuse<unsupported_error>(path_, graft::detail::text("graft does not read elements of type ", escaped(t.type_name)), t.name, t.begin);
     std::vector<T> out(static_cast<std::size_t>(t.size()));
     auto const* const from = bytes(t).data();
     switch (t.type) {
@@ -148,7 +157,7 @@ class safetensors_file {
       case dtype::u16: convert<std::uint16_t>(from, out, t); break;
       case dtype::u8:
       case dtype::boolean: convert<std::uint8_t>(from, out, t); break;
-      case dtype::other: detail::refuse<unsupported_error>(path_, graft::detail::text("graft does not read elements of type ", escaped(t.type_name)), t.name, t.begin);
+      case dtype::other: break;
     }
     return out;
   }
@@ -182,7 +191,7 @@ class safetensors_file {
     if (length == 0) detail::refuse(path_, "the header is empty", {}, 0);
     std::string_view const text(reinterpret_cast<char const*>(all.data()) + 8, static_cast<std::size_t>(length));
     if (text.front() != '{') detail::refuse(path_, "the header does not begin with '{'", {}, 8);
-    nlohmann::json const header = detail::parse_json(text, path_, 8);
+    nlohmann::ordered_json const header = detail::parse_json(text, path_, 8);
     auto const data = static_cast<index_t>(8 + length);
     index_t const data_size = static_cast<index_t>(all.size()) - data;
     for (auto const& [name, entry] : header.items()) {
@@ -206,11 +215,11 @@ class safetensors_file {
     for (std::size_t i = 0; i < tensors_.size(); ++i) by_name_.emplace(tensors_[i].name, i);
   }
 
-  [[nodiscard]] tensor_info entry_of(std::string const& name, nlohmann::json const& entry, index_t data, index_t data_size) const {
+  [[nodiscard]] tensor_info entry_of(std::string const& name, nlohmann::ordered_json const& entry, index_t data, index_t data_size) const {
     auto const bad = [&](std::string_view what) { detail::refuse(path_, what, name.empty() ? std::string_view("(empty name)") : name); };
     if (!entry.is_object() || entry.size() != 3 || !entry.contains("dtype") || !entry.contains("shape") || !entry.contains("data_offsets"))
       bad("must have exactly dtype, shape and data_offsets");
-    auto const number = [&](nlohmann::json const& v, std::string_view what) {
+    auto const number = [&](nlohmann::ordered_json const& v, std::string_view what) {
       if (!v.is_number_unsigned() || v.get<std::uint64_t>() > static_cast<std::uint64_t>(INT64_MAX)) bad(graft::detail::text(what, " must be a whole number from 0 to 2^63 - 1"));
       return static_cast<index_t>(v.get<std::uint64_t>());
     };
@@ -272,25 +281,34 @@ template <class T, class E, int D>
   return t;
 }
 
-/// The bytes of a file: as the reference implementation orders them, wider elements first, then by name; the header is
-/// padded with spaces to a multiple of 8. The same input gives the same bytes. Throws argument_error for duplicate names
-/// and for bytes that do not fit their shape.
+/// The bytes of a file: as the reference implementation orders them, by type (U64, I64, F64, F32, U32, I32, BF16, F16, U16,
+/// I16, I8, U8, BOOL), then by name; the header is padded with spaces to a multiple of 8. The same input gives the same
+/// bytes. Throws argument_error for what `safetensors_file` would not read again: names that stand there twice or are not
+/// UTF-8 or are "__metadata__", more than 32 dimensions, bytes that do not fit their shape, a header above 100 MB.
 [[nodiscard]] inline std::string safetensors_bytes(std::vector<tensor_data> tensors, std::map<std::string, std::string> const& metadata = {}) {
-  std::sort(tensors.begin(), tensors.end(), [](auto const& a, auto const& b) { return width(a.type) != width(b.type) ? width(a.type) > width(b.type) : a.name < b.name; });
+  auto const refuse = [](auto const&... parts) { graft::detail::raise(argument_error(graft::detail::text("graft::io::write_safetensors: ", parts...))); };
+  std::sort(tensors.begin(), tensors.end(), [](auto const& a, auto const& b) { return detail::place_of(a.type) != detail::place_of(b.type) ? detail::place_of(a.type) < detail::place_of(b.type) : a.name < b.name; });
   nlohmann::ordered_json header = nlohmann::ordered_json::object();
+  for (auto const& [key, value] : metadata)
+    if (!detail::is_utf8(key) || !detail::is_utf8(value)) refuse("the metadata of ", escaped(key), " is not UTF-8");
   if (!metadata.empty()) header["__metadata__"] = metadata;
+  std::set<std::string_view> names;
   index_t at = 0;
   for (auto const& t : tensors) {
-    if (header.contains(t.name)) graft::detail::raise(argument_error(graft::detail::text("graft::io::write_safetensors: two tensors are named ", escaped(t.name))));
+    if (!names.insert(t.name).second) refuse("two tensors are named ", escaped(t.name));
+    if (t.name == "__metadata__" || !detail::is_utf8(t.name)) refuse("no tensor can be named ", escaped(t.name));
+    if (t.type == dtype::other || t.shape.size() > 32) refuse("the type or the number of dimensions of ", escaped(t.name), " cannot be written");
     index_t size = width(t.type);
-    for (index_t const e : t.shape) size = graft::detail::checked_product(size, e, "io::write_safetensors");
-    if (size != static_cast<index_t>(t.bytes.size()) || t.type == dtype::other)
-      graft::detail::raise(argument_error(graft::detail::text("graft::io::write_safetensors: the bytes of ", escaped(t.name), " do not fit its type and shape")));
-    header[t.name] = {{"dtype", std::string(detail::row_of(t.type).name)}, {"shape", t.shape}, {"data_offsets", {at, at + size}}};
+    bool good = true;
+    for (index_t const e : t.shape) good = good && e >= 0 && !__builtin_mul_overflow(size, e, &size);
+    if (!good || size != static_cast<index_t>(t.bytes.size())) refuse("the bytes of ", escaped(t.name), " do not fit its type and shape");
+    header.get_ref<nlohmann::ordered_json::object_t&>().emplace_back(
+        t.name, nlohmann::ordered_json{{"dtype", std::string(detail::row_of(t.type).name)}, {"shape", t.shape}, {"data_offsets", {at, at + size}}});
     at += size;
   }
-  std::string text = header.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  std::string text = header.dump();
   text.resize((text.size() + 7) / 8 * 8, ' ');
+  if (text.size() > safetensors_file::largest_header) refuse("the header has ", text.size(), " bytes, more than ", safetensors_file::largest_header);
   auto const length = static_cast<std::uint64_t>(text.size());
   std::string out(8, '\0');
   std::memcpy(out.data(), &length, 8);

@@ -1,0 +1,411 @@
+#include <graft/io/adapter_config.hpp>
+
+#include <algorithm>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <catch2/catch_test_macros.hpp>
+
+#include "io/files.hpp"
+
+using graft::index_t;
+using graft::io::adapter_config;
+using graft::io::file_error;
+using graft::io::format_error;
+using graft::io::not_understood;
+using graft::io::pattern_error;
+using tests::contains;
+using tests::refusal;
+using namespace std::string_literals;
+
+namespace {
+
+std::string const data_folder = GRAFT_TEST_DATA;
+
+adapter_config parse(std::string const& members) {
+  return adapter_config::parse(R"({"peft_type": "LORA")" + (members.empty() ? "" : ", " + members) + "}", "c.json");
+}
+/// Refused: in a sentence with the file's name, the key and this reason.
+format_error refused(std::string const& members, std::string_view key, std::string_view reason) {
+  INFO(members);
+  auto const e = refusal<format_error>([&] { return parse(members); });
+  CHECK(e.file == "c.json");
+  CHECK(e.tensor == key);
+  CHECK(contains(e.what(), "graft::io: \"c.json\": " + graft::io::escaped(key) + ": "));
+  CHECK(contains(e.what(), reason));
+  CHECK(tests::printable(e.what()));
+  return e;
+}
+not_understood const* other(adapter_config const& c, std::string_view name) {
+  auto const it = std::find_if(c.others.begin(), c.others.end(), [&](auto const& o) { return o.name == name; });
+  return it == c.others.end() ? nullptr : &*it;
+}
+
+}  // namespace
+
+TEST_CASE("a configuration without keys has PEFT's defaults", "[io]") {
+  auto const c = parse("");
+  CHECK(c.peft_type == "LORA");
+  CHECK(c.r == 8);
+  CHECK(c.lora_alpha == 8);
+  CHECK(c.lora_dropout == 0);
+  CHECK(c.bias == "none");
+  CHECK_FALSE((c.use_rslora || c.use_dora || c.fan_in_fan_out || c.lora_bias || c.target_all_linear));
+  CHECK((c.target_modules.empty() && c.exclude_modules.empty() && c.modules_to_save.empty() && c.rank_pattern.empty()));
+  CHECK(c.others.empty());
+}
+
+TEST_CASE("every key that graft computes with is read", "[io]") {
+  auto const c = parse(R"("peft_version": "0.21.2", "r": 4, "lora_alpha": 2.5, "lora_dropout": 0.25, "use_rslora": true, "use_dora": false,
+    "fan_in_fan_out": true, "lora_bias": true, "bias": "lora_only", "target_modules": ["q", "v"], "exclude_modules": ["k"],
+    "layers_to_transform": [1, 3], "layers_pattern": ["layers", "h"], "rank_pattern": {"z": 2, "a": 3}, "alpha_pattern": {"q": 1.5},
+    "modules_to_save": ["lm_head"], "target_parameters": ["experts.w"])");
+  CHECK(c.peft_version == "0.21.2");
+  CHECK(c.r == 4);
+  CHECK(c.lora_alpha == 2.5);
+  CHECK(c.lora_dropout == 0.25);
+  CHECK((c.use_rslora && c.fan_in_fan_out && c.lora_bias && !c.use_dora));
+  CHECK(c.bias == "lora_only");
+  CHECK(c.target_modules == std::vector<std::string>{"q", "v"});
+  CHECK(c.exclude_modules == std::vector<std::string>{"k"});
+  CHECK(c.layers_to_transform == std::vector<index_t>{1, 3});
+  CHECK(c.layers_pattern == std::vector<std::string>{"layers", "h"});
+  CHECK(c.rank_pattern == std::vector<std::pair<std::string, double>>{{"z", 2}, {"a", 3}});  // the file's order
+  CHECK(c.alpha_pattern == std::vector<std::pair<std::string, double>>{{"q", 1.5}});
+  CHECK(c.modules_to_save == std::vector<std::string>{"lm_head"});
+  CHECK(c.target_parameters == std::vector<std::string>{"experts.w"});
+  CHECK(c.others.empty());
+
+  auto const d = parse(R"("target_modules": ".*q", "exclude_modules": "a|b", "bias": "all")");
+  CHECK(d.target_pattern == ".*q");
+  CHECK(d.exclude_pattern == "a|b");
+  CHECK(d.bias == "all");
+  auto const e = parse(R"("target_modules": ["q"], "layers_to_transform": 2, "layers_pattern": "h")");
+  CHECK(e.layers_to_transform == std::vector<index_t>{2});
+  CHECK(e.layers_pattern == std::vector<std::string>{"h"});
+  for (auto const* const all : {"all-linear", "ALL-Linear"}) {
+    auto const f = parse(R"("target_modules": ")" + std::string(all) + "\"");
+    CHECK(f.target_all_linear);
+    CHECK_FALSE(f.target_pattern);
+  }
+}
+
+TEST_CASE("null is as absent", "[io]") {
+  std::string members;
+  for (auto const* const key : {"peft_version", "r", "lora_alpha", "lora_dropout", "use_rslora", "use_dora", "fan_in_fan_out", "lora_bias", "bias",
+                                "target_modules", "exclude_modules", "layers_to_transform", "layers_pattern", "rank_pattern", "alpha_pattern",
+                                "modules_to_save", "target_parameters"})
+    members += std::string(members.empty() ? "" : ", ") + "\"" + key + "\": null";
+  auto const c = parse(members);
+  CHECK(c.r == 8);
+  CHECK(c.bias == "none");
+  CHECK(c.others.empty());
+}
+
+TEST_CASE("values of the wrong type are refused by their key", "[io]") {
+  for (auto const* const key : {"use_rslora", "use_dora", "fan_in_fan_out", "lora_bias"})
+    for (auto const* const v : {"1", "\"true\"", "[]", "{}"}) refused("\""s + key + "\": " + v, key, "must be true or false but is "s + v);
+  for (auto const* const key : {"lora_alpha", "lora_dropout"})
+    for (auto const* const v : {"\"8\"", "true", "[8]"}) refused("\""s + key + "\": " + v, key, "must be a number but is "s + v);
+  for (auto const* const v : {"8.5", "8.0", "\"8\"", "true", "[8]"}) refused("\"r\": "s + v, "r", "must be a whole number but is");
+  for (auto const* const v : {"0", "-1", "18446744073709551615"}) refused("\"r\": "s + v, "r", "must be positive but is "s + v);
+  for (auto const* const v : {"1", "[]", "false"}) refused("\"bias\": "s + v, "bias", "must be a string");
+  refused(R"("bias": "lora\u001b")", "bias", R"(must be "none", "all" or "lora_only" but is "lora\u001b")");
+  for (auto const* const key : {"target_modules", "exclude_modules", "layers_pattern"})
+    for (auto const* const v : {"1", "{}", "true", "[1]", "[\"a\",null]"}) refused("\""s + key + "\": " + v, key, "must be a list of names");
+  for (auto const* const key : {"modules_to_save", "target_parameters"})
+    for (auto const* const v : {"\"lm_head\"", "1", "{}", "[[]]"}) refused("\""s + key + "\": " + v, key, "must be a list of names");
+  for (auto const* const v : {"\"1\"", "1.5", "[1.5]", "[\"1\"]", "true", "{}"})
+    refused("\"layers_to_transform\": "s + v, "layers_to_transform", "must be a whole number or a list of them");
+  for (auto const* const key : {"rank_pattern", "alpha_pattern"}) {
+    for (auto const* const v : {"[]", "1", "\"q\""}) refused("\""s + key + "\": " + v, key, "must be an object of numbers");
+    for (auto const* const v : {"\"4\"", "null", "true", "[4]"}) refused("\""s + key + "\": {\"q\": " + v + "}", key, "must be a number");
+  }
+  for (auto const* const v : {"0", "-2", "2.5", "1e300", "1e19"}) refused("\"rank_pattern\": {\"q\\n\": "s + v + "}", "rank_pattern", R"(the rank of "q\x0a" must be a positive whole number)");
+  CHECK(parse(R"("alpha_pattern": {"q": -2.5})").alpha_of("q") == -2.5);
+  CHECK(parse(R"("rank_pattern": {"q": 16.0})").rank_of("q") == 16);
+  // A long value is cut.
+  CHECK(std::string_view(refused("\"r\": \"" + std::string(100'000, 'a') + "\"", "r", "...").what()).size() < 300);
+}
+
+TEST_CASE("a file that is no configuration is refused", "[io]") {
+  auto const text = [](std::string const& t) { return refusal<format_error>([&] { return adapter_config::parse(t, "c.json"); }); };
+  CHECK(contains(text("").what(), "not valid JSON"));
+  CHECK(contains(text("[]").what(), "must be a JSON object"));
+  CHECK(contains(text("1").what(), "must be a JSON object"));
+  CHECK(text("{}").tensor == "peft_type");
+  CHECK(contains(text("{}").what(), "\"peft_type\": is missing"));
+  CHECK(text(R"({"peft_type": null})").tensor == "peft_type");
+  CHECK(contains(text(R"({"peft_type": 1})").what(), "must be a string"));
+  CHECK(text(R"({"peft_type": "LORA", "r": 8, "r": 16})").tensor == "r");
+  CHECK(text(R"({"peft_type": "LORA", "rank_pattern": {"q": 8, "q": 16}})").tensor == "q");
+  CHECK(text("{\"peft_type\": \"LORA\", \"a\": 1e999}").file == "c.json");
+  CHECK(text("{\"peft_type\": \"LORA\"}\0{}"s).offset == 21);
+  CHECK(text(R"({"peft_type": "LORA", "a": NaN})").offset == 27);
+}
+
+TEST_CASE("every byte of a configuration may be wrong", "[io][hostile]") {
+  std::string const good = R"j({"peft_type":"LORA","r":8,"lora_alpha":16,"target_modules":["q"],"layers_to_transform":[0],"layers_pattern":"h","rank_pattern":{"a.*b":2},"exclude_modules":"x|(y)","use_dora":false})j";
+  auto const survives = [](std::string const& text) {
+    try {
+      auto const c = adapter_config::parse(text, "c.json");
+      static_cast<void>(c.targets("model.h.0.q"));
+      static_cast<void>(c.rank_of("model.h.0.q"));
+      return c.peft_type == "LORA" ? c.r > 0 : !c.peft_type.empty();
+    } catch (graft::error const&) {
+      return true;
+    }
+  };
+  REQUIRE(adapter_config::parse(good, "c.json").targets("model.h.0.q"));
+  for (std::size_t n = 0; n < good.size(); ++n) CHECK_THROWS_AS(adapter_config::parse(good.substr(0, n), "c.json"), format_error);
+  for (std::size_t i = 0; i < good.size(); ++i) {
+    for (unsigned const x : {1U, 2U, 4U, 8U, 16U, 32U, 64U, 128U}) {
+      std::string bad = good;
+      bad[i] = static_cast<char>(static_cast<unsigned char>(bad[i]) ^ x);
+      INFO(i << " ^ " << x);
+      CHECK(survives(bad));
+    }
+    for (char const c : {'\0', '"', '{', '[', '(', '*', '\\', '0', '-', '\xff'}) {
+      std::string bad = good;
+      bad[i] = c;
+      INFO(i << " = " << static_cast<int>(c));
+      CHECK(survives(bad));
+    }
+  }
+}
+
+TEST_CASE("configurations are read from files of at most 16 MB", "[io]") {
+  tests::folder const here;
+  tests::write(here / "c.json", R"({"peft_type": "LORA", "r": 3})");
+  CHECK(adapter_config::read(here / "c.json").r == 3);
+  CHECK(refusal<file_error>([&] { return adapter_config::read(here / "absent"); }).file == here / "absent");
+  tests::write(here / "large", R"({"peft_type": "LORA"})" + std::string(16'000'000, ' '));
+  CHECK(contains(refusal<format_error>([&] { return adapter_config::read(here / "large"); }).what(), "more than the 16000000 that are read"));
+  tests::write(here / "bad", "{");
+  CHECK(refusal<format_error>([&] { return adapter_config::read(here / "bad"); }).file == here / "bad");
+}
+
+TEST_CASE("of other types only the type and the version are read", "[io]") {
+  auto const c = adapter_config::parse(R"({"peft_type": "IA3", "peft_version": "0.1", "r": "any", "target_modules": 7})", "c.json");
+  CHECK(c.peft_type == "IA3");
+  CHECK(c.peft_version == "0.1");
+}
+
+TEST_CASE("unknown keys are listed, whatever their value", "[io]") {
+  auto const c = parse(R"("new_thing": {"a": [1, 2]}, "off": false, "nothing": null, "empty": [], "zero": 0)");
+  REQUIRE(c.others.size() == 5);
+  for (auto const& o : c.others) {
+    CHECK(o.reason == "graft does not know this key");
+    CHECK_FALSE(o.changes_result);
+  }
+  REQUIRE(other(c, "new_thing") != nullptr);
+  CHECK(other(c, "new_thing")->value == R"({"a":[1,2]})");
+  CHECK(other(c, "off")->value == "false");
+  auto const d = parse("\"x\": \"" + std::string(1000, 'a') + "\", \"\\u001b\": \"\\u001b\xc3\xa9\x7f\"");
+  CHECK(other(d, "x")->value.size() == 120);
+  CHECK(tests::printable(other(d, "\x1b")->value));
+}
+
+TEST_CASE("keys that change the result are listed when they are on", "[io]") {
+  for (auto const* const key : {"use_qalora", "use_bdlora", "alora_invocation_tokens", "layer_replication", "trainable_token_indices", "megatron_config",
+                                "velora_config", "kasa_config", "monteclora_config", "arrow_config", "modules_to_tie", "ensure_weight_tying"}) {
+    INFO(key);
+    for (auto const* const off : {"null", "false", "[]", "{}", "\"\"", "0", "0.0"}) CHECK(parse("\""s + key + "\": " + off).others.empty());
+    for (auto const* const on : {"true", "[1]", "{\"a\": 1}", "\"x\"", "1"}) {
+      auto const c = parse("\""s + key + "\": " + on);
+      REQUIRE(c.others.size() == 1);
+      CHECK(c.others[0].name == key);
+      CHECK(c.others[0].changes_result);
+      CHECK(!c.others[0].reason.empty());
+    }
+  }
+  auto const c = parse(R"("use_dora": true)");
+  CHECK(c.use_dora);
+  REQUIRE(other(c, "use_dora") != nullptr);
+  CHECK(other(c, "use_dora")->changes_result);
+}
+
+TEST_CASE("keys about making and keeping an adapter are not listed", "[io]") {
+  CHECK(parse(R"("auto_mapping": {"a": 1}, "base_model_name_or_path": "m", "inference_mode": true, "init_lora_weights": true, "loftq_config": {"a": 1},
+    "megatron_core": "megatron.core", "revision": "main", "task_type": "CAUSAL_LM", "corda_config": {"a": 1}, "eva_config": {"rho": 2.0}, "lora_ga_config": {"a": 1},
+    "qalora_group_size": 16, "runtime_config": {"ephemeral_gpu_offload": false})").others.empty());
+}
+
+TEST_CASE("initialisations that change the base weight are listed", "[io]") {
+  for (auto const* const v : {"true", "false", "null", "\"gaussian\"", "\"eva\"", "\"orthogonal\"", "\"mica\""}) CHECK(parse("\"init_lora_weights\": "s + v).others.empty());
+  for (auto const* const v : {"pissa", "pissa_niter_16", "olora", "corda", "loftq", "lora_ga"}) {
+    auto const c = parse("\"init_lora_weights\": \""s + v + "\"");
+    INFO(v);
+    REQUIRE(c.others.size() == 1);
+    CHECK(c.others[0].name == "init_lora_weights");
+    CHECK(c.others[0].changes_result);
+    CHECK(contains(c.others[0].reason, "changes the base weight"));
+  }
+}
+
+TEST_CASE("real configurations are understood", "[io]") {
+  for (auto const* const name : {"lora_plain", "lora_patterns", "lora_bias_all", "lora_modules_to_save", "lora_regex", "lora_rslora", "lora_all_linear"}) {
+    INFO(name);
+    auto const c = adapter_config::read(data_folder + "/peft_checkpoints/" + name + "/adapter_config.json");
+    CHECK(c.others.empty());
+    CHECK(c.peft_version == "0.21.2");
+  }
+}
+
+TEST_CASE("listed modules are whole names or their ends after a dot", "[io]") {
+  auto const c = parse(R"("target_modules": ["q_proj", "mlp.up", "lm_head"])");
+  CHECK(c.targets("q_proj"));
+  CHECK(c.targets("model.layers.0.q_proj"));
+  CHECK(c.targets("a.mlp.up"));
+  CHECK(c.targets("lm_head"));
+  CHECK_FALSE(c.targets("xq_proj"));
+  CHECK_FALSE(c.targets("a.xq_proj"));
+  CHECK_FALSE(c.targets("q_proj.x"));
+  CHECK_FALSE(c.targets("a.up"));
+  CHECK_FALSE(c.targets("amlp.up"));
+  CHECK_FALSE(c.targets(""));
+  CHECK_FALSE(parse(R"("target_modules": ["q.proj"])").targets("qxproj"));  // no expression
+  CHECK_FALSE(parse(R"("target_modules": [".*"])").targets("a"));
+  CHECK_FALSE(parse("").targets("q_proj"));
+  CHECK_FALSE(parse(R"("target_modules": [])").targets("q_proj"));
+}
+
+TEST_CASE("a string is one expression over the whole name", "[io]") {
+  auto const c = parse(R"j("target_modules": ".*\\.layers\\.1\\.(self_attn\\.(q|o)_proj|mlp\\.gate_proj)")j");
+  CHECK(c.targets("model.layers.1.self_attn.q_proj"));
+  CHECK(c.targets("model.layers.1.mlp.gate_proj"));
+  CHECK_FALSE(c.targets("model.layers.11.self_attn.q_proj"));
+  CHECK_FALSE(c.targets("model.layers.1.self_attn.v_proj"));
+  CHECK_FALSE(c.targets("layers.1.mlp.gate_proj"));
+  CHECK_FALSE(c.targets("model.layers.1.mlp.gate_proj.x"));
+  CHECK_FALSE(parse(R"("target_modules": "q_proj")").targets("a.q_proj"));  // not an end
+  CHECK(parse(R"("target_modules": "all-linear")").targets("any.name"));
+}
+
+TEST_CASE("excluded modules are not adapted", "[io]") {
+  auto const list = parse(R"("target_modules": ["q", "v"], "exclude_modules": ["0.q", "v"])");
+  CHECK(list.targets("h.1.q"));
+  CHECK_FALSE(list.targets("h.0.q"));
+  CHECK(list.targets("h.10.q"));
+  CHECK_FALSE(list.targets("h.1.v"));
+  auto const text = parse(R"("target_modules": "all-linear", "exclude_modules": ".*\\.0\\..*|lm_head")");
+  CHECK(text.targets("h.1.q"));
+  CHECK_FALSE(text.targets("h.0.q"));
+  CHECK_FALSE(text.targets("lm_head"));
+  CHECK(text.targets("a.lm_head"));
+  CHECK(parse(R"("target_modules": ["q"], "exclude_modules": "")").targets("q"));
+  CHECK(parse(R"("target_modules": ["q"], "exclude_modules": [])").targets("q"));
+}
+
+TEST_CASE("modules that are saved whole are not adapted", "[io]") {
+  auto const c = parse(R"("target_modules": ["dense", "lm_head"], "modules_to_save": ["classifier", "lm_head"])");
+  CHECK(c.targets("encoder.dense"));
+  CHECK_FALSE(c.targets("lm_head"));
+  CHECK_FALSE(c.targets("model.lm_head"));
+  CHECK_FALSE(c.targets("classifier.dense"));  // inside of one
+  CHECK_FALSE(c.targets("a.classifier.b.dense"));
+  CHECK(c.targets("xclassifier.dense"));
+  CHECK(c.targets("classifierx.dense"));
+  CHECK_FALSE(parse(R"("target_modules": "all-linear", "modules_to_save": ["score"])").targets("score"));
+  CHECK_FALSE(parse(R"("target_modules": ".*", "modules_to_save": ["h.0"])").targets("h.0.q"));
+}
+
+TEST_CASE("layers_to_transform keeps the layers of these numbers", "[io]") {
+  auto const c = parse(R"("target_modules": ["q", "h.2.k", "m.h.5.q"], "layers_to_transform": [1, 3])");
+  CHECK(c.targets("m.h.1.q"));
+  CHECK(c.targets("m.layers.3.a.q"));
+  CHECK_FALSE(c.targets("m.h.2.q"));
+  CHECK_FALSE(c.targets("m.h.13.q"));
+  CHECK(c.targets("m.h.01.q"));  // a number, not a text
+  CHECK_FALSE(c.targets("m.q"));  // no layer
+  CHECK(c.targets("q"));        // a whole name is not asked for its layer
+  CHECK(c.targets("m.layers.1.experts.0.q"));  // the first number
+  CHECK_FALSE(c.targets("m.layers.0.experts.1.q"));
+  CHECK_FALSE(c.targets("m.h.1x.q"));
+  CHECK_FALSE(c.targets("m.h.x1.q"));
+  CHECK_FALSE(c.targets("m.h.99999999999999999999999.q"));
+  CHECK_FALSE(c.targets("m.h.18446744073709551617.q"));  // 2^64 + 1
+  // .*?\.[^.]*\.(\d+)\. wants a dot before the name before the number.
+  CHECK_FALSE(c.targets("h.1.q"));
+  CHECK(c.targets(".h.1.q"));
+  CHECK(c.targets("a.0.1.q"));  // "0" is that name here
+  CHECK_FALSE(c.targets("a.0.2.q"));
+  // A whole name is adapted in any layer, an end is not.
+  CHECK(c.targets("m.h.5.q"));
+  CHECK_FALSE(c.targets("x.m.h.5.q"));
+  CHECK_FALSE(c.targets("m.h.2.k"));
+  CHECK(parse(R"("target_modules": ["q"], "layers_to_transform": [])").targets("m.h.7.q"));
+  CHECK(parse(R"("target_modules": ["q"], "layers_to_transform": 7)").targets("m.h.7.q"));
+  CHECK_FALSE(parse(R"("target_modules": ["q"], "layers_to_transform": 0)").targets("m.h.7.q"));
+}
+
+TEST_CASE("layers_pattern says after which name the number stands", "[io]") {
+  auto const c = parse(R"("target_modules": ["q"], "layers_to_transform": [1], "layers_pattern": "layers")");
+  CHECK(c.targets("m.layers.1.q"));
+  CHECK(c.targets("m.3.layers.1.q"));
+  CHECK(c.targets("m.blocks.3.layers.1.q"));
+  CHECK_FALSE(c.targets("m.blocks.1.layers.3.q"));
+  CHECK_FALSE(c.targets("m.h.1.q"));
+  CHECK_FALSE(c.targets("m.xlayers.1.q"));
+  CHECK_FALSE(c.targets("layers.1.q"));
+  // The first that is found at all decides, not the first in the name.
+  auto const two = parse(R"("target_modules": ["q"], "layers_to_transform": [1], "layers_pattern": ["experts", "layers"])");
+  CHECK(two.targets("m.layers.0.experts.1.q"));
+  CHECK_FALSE(two.targets("m.layers.1.experts.0.q"));
+  CHECK(two.targets("m.layers.1.q"));
+  // An expression.
+  CHECK(parse(R"("target_modules": ["q"], "layers_to_transform": [1], "layers_pattern": "decoder\\.layers")").targets("m.decoder.layers.1.q"));
+  CHECK(parse(R"("target_modules": ["q"], "layers_to_transform": [1], "layers_pattern": "decoder.layers")").targets("m.decoder.layers.1.q"));
+  CHECK(parse(R"("target_modules": ["q"], "layers_to_transform": [1], "layers_pattern": "[hl]")").targets("m.l.1.q"));
+  refused(R"("target_modules": ["q"], "layers_to_transform": [1], "layers_pattern": "layers|h")", "layers_pattern", R"(are not supported in "layers|h")");
+  refused(R"("target_modules": ["q"], "layers_to_transform": [1], "layers_pattern": ["h", ".*"])", "layers_pattern", R"(are not supported in ".*")");
+}
+
+TEST_CASE("combinations that PEFT refuses are refused", "[io]") {
+  refused(R"("target_modules": ".*q", "layers_to_transform": [1])", "layers_to_transform", "cannot be used when target_modules is a string");
+  refused(R"("target_modules": "all-linear", "layers_to_transform": 1)", "layers_to_transform", "cannot be used when target_modules is a string");
+  refused(R"("target_modules": ["q"], "layers_pattern": "h")", "layers_pattern", "cannot be used without layers_to_transform");
+}
+
+TEST_CASE("rank_pattern and alpha_pattern: the first key that matches wins", "[io]") {
+  auto const c = parse(R"("r": 8, "lora_alpha": 16, "rank_pattern": {"layers\\.1\\..*q": 2, "q": 4, "1.k": 5, "^m\\.v": 6, "a|b": 7},
+                          "alpha_pattern": {"q": 1.5})");
+  CHECK(c.rank_of("m.layers.0.q") == 4);
+  CHECK(c.rank_of("m.layers.1.q") == 2);
+  CHECK(c.rank_of("m.layers.1.self.q") == 2);
+  CHECK(c.rank_of("q") == 4);
+  CHECK(c.rank_of("xq") == 8);
+  CHECK(c.rank_of("q.x") == 8);
+  CHECK(c.rank_of("m.1.k") == 5);
+  CHECK(c.rank_of("m.10k") == 5);  // an expression
+  CHECK(c.rank_of("m.1k") == 8);
+  CHECK(c.rank_of("m.v") == 6);
+  CHECK(c.rank_of("x.m.v") == 8);
+  CHECK(c.rank_of("m.a") == 7);
+  CHECK(c.rank_of("m.b") == 7);
+  CHECK(c.rank_of("ma") == 8);
+  CHECK(c.alpha_of("m.q") == 1.5);
+  CHECK(c.alpha_of("m.k") == 16);
+  auto const swapped = parse(R"("rank_pattern": {"q": 4, "layers\\.1\\..*q": 2})");
+  CHECK(swapped.rank_of("m.layers.1.q") == 4);
+  // A key that is the name itself counts though it does not match as an expression, but after those that do.
+  auto const exact = parse(R"("rank_pattern": {"m.a[0]": 3, "m.a+": 4, "a\\+": 5})");
+  CHECK(exact.rank_of("m.a[0]") == 3);
+  CHECK(exact.rank_of("m.a+") == 5);
+}
+
+TEST_CASE("expressions that are not supported are found when they are read", "[io]") {
+  auto const refuses = [](std::string const& members, std::string_view pattern) {
+    INFO(members);
+    auto const e = refusal<pattern_error>([&] { return parse(members); });
+    CHECK(contains(e.pattern, pattern));
+    CHECK(contains(e.what(), pattern));
+  };
+  refuses(R"("target_modules": "q{2}")", "q{2}");
+  refuses(R"j("exclude_modules": "(?!q)")j", "(?!q)");
+  refuses(R"j("rank_pattern": {"(?i)q": 4})j", "(?i)q");
+  refuses(R"j("alpha_pattern": {"q)": 4})j", "q)");
+  refuses(R"("modules_to_save": ["lm_head{2}"])", "lm_head{2}");
+  refuses(R"("target_modules": ["q"], "layers_to_transform": [1], "layers_pattern": "[h")", "[h");
+}
