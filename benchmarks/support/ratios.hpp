@@ -4,13 +4,14 @@
 #pragma once
 
 #include <algorithm>
+#include <cstdint>
 #include <cstdio>
 #include <map>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include <benchmark/benchmark.h>
+#include <unistd.h>
 
 #include <graft/executor/isa.hpp>
 
@@ -18,40 +19,45 @@ namespace bench {
 
 class ratio_reporter : public benchmark::ConsoleReporter {
  public:
+  ratio_reporter() : ConsoleReporter(isatty(1) != 0 ? OO_ColorTabular : OO_Tabular) {}
+
   void ReportRuns(std::vector<Run> const& runs) override {
     ConsoleReporter::ReportRuns(runs);
     for (Run const& run : runs) {
       if (run.run_type != Run::RT_Iteration || run.error_occurred) continue;
-      std::string const name = run.run_name.function_name;
-      auto const cut = name.rfind('/');
-      auto& columns = cases_[name.substr(0, cut)];
-      if (columns.empty()) order_.push_back(name.substr(0, cut));
-      std::string const what = name.substr(cut + 1);
-      auto at = std::find_if(columns.begin(), columns.end(), [&](auto const& c) { return c.first == what; });
-      if (at == columns.end()) at = columns.insert(columns.end(), {what, {}});
-      at->second.push_back(run.real_accumulated_time / static_cast<double>(run.iterations) * 1e6);
+      // Cases and columns in the order of registration, whatever the order of runs.
+      auto& one = cases_[run.family_index];
+      one.name = run.run_name.function_name;
+      one.times.push_back(run.real_accumulated_time / static_cast<double>(run.iterations) * 1e6);
     }
   }
   void Finalize() override {
     ConsoleReporter::Finalize();
     std::string const level(graft::name(graft::active_isa()));
-    std::printf("\nmedians in us and time relative to graft, one run, host bodies at %s\n", level.c_str());
-    for (auto const& key : order_) {
-      std::printf("%-34s", key.c_str());
-      double first = 0;
-      for (auto& [what, times] : cases_[key]) {
-        std::sort(times.begin(), times.end());
-        double const t = times[times.size() / 2];
-        if (first == 0) first = t;
-        std::printf("  %s %.1f (%.2fx)", what.c_str(), t, t / first);
+    std::printf("\nmedians in us, and time relative to the first column; one run, host bodies at %s", level.c_str());
+    std::string shown;
+    double first = 0;
+    for (auto& [index, one] : cases_) {
+      auto const cut = one.name.rfind('/');
+      if (one.name.substr(0, cut) != shown) {
+        shown = one.name.substr(0, cut);
+        first = 0;
+        std::printf("\n%-34s", shown.c_str());
       }
-      std::printf("\n");
+      std::sort(one.times.begin(), one.times.end());
+      double const t = one.times[one.times.size() / 2];
+      if (first == 0) first = t;
+      std::printf("  %s %.1f (%.2fx)", one.name.c_str() + cut + 1, t, t / first);
     }
+    std::printf("\n");
   }
 
  private:
-  std::map<std::string, std::vector<std::pair<std::string, std::vector<double>>>> cases_;
-  std::vector<std::string> order_;
+  struct measured {
+    std::string name;
+    std::vector<double> times;
+  };
+  std::map<std::int64_t, measured> cases_;
 };
 
 inline int run(int argc, char** argv) {

@@ -34,10 +34,26 @@
 #define GRAFT_CONTRACT aborted
 #endif
 
-/// The instruction set this translation unit is compiled for. Function templates live in an inline namespace of this
-/// name, so that the linker never merges a body compiled for one instruction set with a body compiled for another;
-/// types do not, so that they can be passed between such translation units.
+/// Host bodies are compiled into every translation unit that uses them. A program of many units may have them once: it
+/// defines GRAFT_HOST_BODIES_ELSEWHERE for all its units, and GRAFT_HOST_BODIES_HERE in one.
+#if defined(GRAFT_HOST_BODIES_ELSEWHERE) && !defined(GRAFT_HOST_BODIES_HERE)
+#define GRAFT_CALLS_HOST_BODIES 1
+#endif
+
+/// The instruction set this translation unit is compiled for, and where its host bodies are. Function templates live in an
+/// inline namespace of this name, so that the linker never merges a body compiled for one instruction set with a body
+/// compiled for another; types do not, so that they can be passed between such translation units.
+#if defined(GRAFT_CALLS_HOST_BODIES)
 #if defined(__AVX512F__)
+#define GRAFT_TARGET target_avx512_calls
+#elif defined(__AVX2__)
+#define GRAFT_TARGET target_avx2_calls
+#elif defined(__AVX__)
+#define GRAFT_TARGET target_avx_calls
+#else
+#define GRAFT_TARGET target_baseline_calls
+#endif
+#elif defined(__AVX512F__)
 #define GRAFT_TARGET target_avx512
 #elif defined(__AVX2__)
 #define GRAFT_TARGET target_avx2

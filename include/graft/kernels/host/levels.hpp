@@ -61,6 +61,20 @@ struct expand_sizes {
   [[nodiscard]] constexpr index_t floats() const { return w + v + stage; }
 };
 
+/// What a level offers. No part of the namespace of a target: units of different targets share one table.
+struct level_functions {
+  void (*shrink_chunk)(shrink_problem const&, index_t, index_t, index_t, index_t, index_t, float*, index_t, bool, float*);
+  void (*shrink_rows)(shrink_problem const&, index_t, index_t, float*, float*);
+  void (*combine_chunks)(float const*, index_t, index_t, index_t, index_t, float, float*);
+  void (*expand_rows)(expand_problem const&, index_t, index_t, index_t, index_t, float*);
+  void (*unpack)(float const*, index_t, index_t, index_t, operand const&);
+};
+
+#if defined(GRAFT_HOST_BODIES_ELSEWHERE) || defined(GRAFT_HOST_BODIES_HERE)
+/// The bodies of the level in use, from the unit that has them.
+level_functions const& shared_host_functions();
+#endif
+
 inline namespace GRAFT_TARGET {
 
 /// Is y computed in a copy? When it is not row-major, or 16-bit with more than one chunk (it must be rounded once).
@@ -114,16 +128,10 @@ inline namespace GRAFT_TARGET {
   return floats;
 }
 
-struct level_functions {
-  void (*shrink_chunk)(shrink_problem const&, index_t, index_t, index_t, index_t, index_t, float*, index_t, bool, float*);
-  void (*shrink_rows)(shrink_problem const&, index_t, index_t, float*, float*);
-  void (*combine_chunks)(float const*, index_t, index_t, index_t, index_t, float, float*);
-  void (*expand_rows)(expand_problem const&, index_t, index_t, index_t, index_t, float*);
-  void (*unpack)(float const*, index_t, index_t, index_t, operand const&);
-};
-
 }  // namespace GRAFT_TARGET
 }  // namespace graft::inline GRAFT_CONTRACT::detail
+
+#if !defined(GRAFT_CALLS_HOST_BODIES)
 
 #define GRAFT_LEVEL baseline
 #define GRAFT_LEVEL_NUMBER 0
@@ -172,16 +180,26 @@ struct level_functions {
 
 #endif
 
+#endif  // GRAFT_CALLS_HOST_BODIES
+
 namespace graft::inline GRAFT_CONTRACT::detail {
 inline namespace GRAFT_TARGET {
 /// The bodies of the level in use.
 [[nodiscard]] inline level_functions const& host_functions() {
+#if defined(GRAFT_CALLS_HOST_BODIES)
+  return shared_host_functions();
+#else
 #if defined(GRAFT_HAS_LEVELS)
   isa const level = active_isa();
   if (level == isa::avx512) return avx512::functions();
   if (level == isa::avx2) return avx2::functions();
 #endif
   return baseline::functions();
+#endif
 }
 }  // namespace GRAFT_TARGET
+
+#if defined(GRAFT_HOST_BODIES_HERE)
+level_functions const& shared_host_functions() { return host_functions(); }
+#endif
 }  // namespace graft::inline GRAFT_CONTRACT::detail
