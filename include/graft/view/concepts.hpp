@@ -33,25 +33,19 @@ concept tensor = std::copyable<V> && scalar<typename V::element_type> && require
   { v.data_handle() } -> std::convertible_to<typename V::element_type*>;
 };
 
-template <class V>
-concept matrix_view = tensor<V> && V::rank() == 2;
+template <class V> concept matrix_view = tensor<V> && V::rank() == 2;
 
-template <class V>
-concept vector_view = tensor<V> && V::rank() == 1;
+template <class V> concept vector_view = tensor<V> && V::rank() == 1;
 
 /// May be written to.
-template <class V>
-concept output_view = tensor<V> && !std::is_const_v<typename V::element_type>;
+template <class V> concept output_view = tensor<V> && !std::is_const_v<typename V::element_type>;
 
-template <class V>
-concept output_matrix = matrix_view<V> && output_view<V>;
+template <class V> concept output_matrix = matrix_view<V> && output_view<V>;
 
-template <class V>
-concept output_vector = vector_view<V> && output_view<V>;
+template <class V> concept output_vector = vector_view<V> && output_view<V>;
 
 /// Dimension `D` is known to have stride 1.
-template <class V, int D>
-concept unit_stride_in = tensor<V> && V::unit_dimension == D;
+template <class V, int D> concept unit_stride_in = tensor<V> && V::unit_dimension == D;
 
 /// An output, a gradient or a bias that is not there.
 struct none_t {
@@ -59,7 +53,6 @@ struct none_t {
 };
 inline constexpr none_t none{};
 
-template <class V>
-concept optional_vector = vector_view<V> || std::same_as<V, none_t>;
+template <class V> concept optional_vector = vector_view<V> || std::same_as<V, none_t>;
 
 }  // namespace graft::inline GRAFT_CONTRACT

@@ -21,6 +21,9 @@ using eigen_scalar_t = std::conditional_t<std::is_same_v<S, Eigen::half>, float1
 template <class M>
 concept eigen_direct_access = std::is_base_of_v<Eigen::DenseBase<std::remove_cvref_t<M>>, std::remove_cvref_t<M>> &&
                               bool(Eigen::internal::traits<std::remove_cvref_t<M>>::Flags & Eigen::DirectAccessBit);
+template <class M>
+  requires eigen_direct_access<M>
+inline constexpr bool is_bridged<M> = true;
 }  // namespace detail
 
 inline namespace GRAFT_TARGET {
@@ -38,7 +41,8 @@ template <class M>
   constexpr bool contiguous = matrix::InnerStrideAtCompileTime == 1;
   if constexpr (matrix::IsVectorAtCompileTime) {
     using shape = dynamic_extents<1>;
-    return tensor_view<type, shape, host_space, contiguous ? 0 : no_unit_dimension>{data, shape{m.size()}, {m.innerStride()}};
+    return tensor_view<type, shape, host_space, contiguous ? 0 : no_unit_dimension>{
+        data, shape{m.size()}, {m.innerStride()}};
   } else {
     using shape = dynamic_extents<2>;
     constexpr int unit = !contiguous ? no_unit_dimension : matrix::IsRowMajor ? 1 : 0;

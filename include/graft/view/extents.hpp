@@ -19,7 +19,8 @@ inline constexpr index_t dynamic = -1;
 /// `extents<dynamic, 16>`: a run-time number of rows of 16 elements. Only run-time extents are stored.
 template <index_t... Extents>
 class extents {
-  static_assert(((Extents == dynamic || Extents >= 0) && ...), "graft::extents: an extent is graft::dynamic or not negative");
+  static_assert(((Extents == dynamic || Extents >= 0) && ...),
+                "graft::extents: an extent is graft::dynamic or not negative");
 
  public:
   using index_type = index_t;
@@ -40,7 +41,8 @@ class extents {
   }
   template <class... Index>
     requires(sizeof...(Index) == sizeof...(Extents) && sizeof...(Index) > 0 && (std::is_integral_v<Index> && ...))
-  GRAFT_FN explicit constexpr extents(Index... all) : extents(std::array<index_t, sizeof...(Extents)>{static_cast<index_t>(all)...}) {}
+  GRAFT_FN explicit constexpr extents(Index... all)
+      : extents(std::array<index_t, sizeof...(Extents)>{static_cast<index_t>(all)...}) {}
 
   [[nodiscard]] GRAFT_FN constexpr index_t extent(std::size_t i) const {
     if (static_extent(i) != dynamic) return static_extent(i);

@@ -21,7 +21,9 @@ namespace graft::inline GRAFT_CONTRACT {
 namespace detail {
 template <class E, std::size_t... Dimension>
 auto extents_like(std::index_sequence<Dimension...>)
-    -> extents<(E::static_extent(Dimension) == std::dynamic_extent ? dynamic : static_cast<index_t>(E::static_extent(Dimension)))...>;
+    -> extents<(E::static_extent(Dimension) == std::dynamic_extent
+                    ? dynamic
+                    : static_cast<index_t>(E::static_extent(Dimension)))...>;
 }  // namespace detail
 
 inline namespace GRAFT_TARGET {

@@ -63,7 +63,8 @@ struct __attribute__((may_alias)) float16 {
       std::uint32_t const q = m >> shift;
       std::uint32_t const rest = m & ((1U << shift) - 1U);
       std::uint32_t const half = 1U << (shift - 1U);
-      return static_cast<std::uint16_t>(sign | (q + static_cast<std::uint32_t>(rest > half || (rest == half && (q & 1U) != 0))));
+      return static_cast<std::uint16_t>(
+          sign | (q + static_cast<std::uint32_t>(rest > half || (rest == half && (q & 1U) != 0))));
     }
     return static_cast<std::uint16_t>(sign | ((a - 0x38000000U + 0xfffU + ((a >> 13U) & 1U)) >> 13U));
   }
@@ -87,8 +88,7 @@ inline constexpr bool is_scalar<bfloat16> = true;
 template <>
 inline constexpr bool is_scalar<float16> = true;
 
-template <class T>
-concept scalar = is_scalar<std::remove_const_t<T>>;
+template <class T> concept scalar = is_scalar<std::remove_const_t<T>>;
 
 /// What sums over elements of these types are carried in: `double` as soon as one of them is, else `float`.
 template <class... T>

@@ -45,7 +45,8 @@ class tensor_view {
   /// From a view of mutable elements, or with extents or a unit stride that this type leaves open.
   template <class U, class E, int D>
     requires(std::is_convertible_v<U (*)[], T (*)[]> && E::rank() == Extents::rank() &&
-             (D == UnitDimension || UnitDimension == no_unit_dimension) && !std::is_same_v<tensor_view<U, E, Space, D>, tensor_view>)
+             (D == UnitDimension || UnitDimension == no_unit_dimension) &&
+             !std::is_same_v<tensor_view<U, E, Space, D>, tensor_view>)
   GRAFT_FN constexpr tensor_view(tensor_view<U, E, Space, D> const& other)  // NOLINT: implicit, like T* to T const*
       : data_(other.data_handle()), extents_(other.shape()), strides_(other.strides()) {
     static_assert(compatible<E>(std::make_index_sequence<Extents::rank()>{}),
@@ -102,24 +103,28 @@ struct row_stride {
 namespace detail {
 inline namespace GRAFT_TARGET {
 
-
 /// Row-major strides; refuses negative extents and sizes above 64 bits.
 template <std::size_t Rank>
 [[nodiscard]] constexpr std::array<index_t, Rank> row_major_strides(std::array<index_t, Rank> const& shape) {
   std::array<index_t, Rank> strides{};
   index_t size = 1;
   for (std::size_t i = Rank; i-- > 0;) {
-    if (shape[i] < 0) raise(shape_error(text("graft::view: extent ", i, " is ", shape[i], "; extents are not negative")));
+    if (shape[i] < 0)
+      raise(shape_error(text("graft::view: extent ", i, " is ", shape[i], "; extents are not negative")));
     strides[i] = size;
     size = checked_product(size, shape[i] == 0 ? 1 : shape[i], "view");
   }
   return strides;
 }
 
+/// Types with a bridge of their own, though some of them are ranges too (Eigen 5's vectors are, Eigen 3's are not).
+template <class T>
+inline constexpr bool is_bridged = false;
+
 template <class R>
-concept contiguous_data = std::ranges::contiguous_range<R> && std::ranges::sized_range<R> &&
-                          (std::is_lvalue_reference_v<R> || std::ranges::borrowed_range<R>) &&
-                          scalar<std::ranges::range_value_t<R>>;
+concept contiguous_data =
+    std::ranges::contiguous_range<R> && std::ranges::sized_range<R> && !is_bridged<std::remove_cvref_t<R>> &&
+    (std::is_lvalue_reference_v<R> || std::ranges::borrowed_range<R>) && scalar<std::ranges::range_value_t<R>>;
 
 template <class R>
 using range_element_t = std::remove_reference_t<std::ranges::range_reference_t<R>>;
@@ -142,7 +147,8 @@ template <class Space, scalar T, std::integral... Index>
   requires(sizeof...(Index) > 0)
 [[nodiscard]] constexpr auto view_in(T* data, Index... shape) {
   std::array<index_t, sizeof...(Index)> const all{static_cast<index_t>(shape)...};
-  return tensor_view<T, dynamic_extents<sizeof...(Index)>, Space>{data, dynamic_extents<sizeof...(Index)>{all}, detail::row_major_strides(all)};
+  return tensor_view<T, dynamic_extents<sizeof...(Index)>, Space>{data, dynamic_extents<sizeof...(Index)>{all},
+                                                                  detail::row_major_strides(all)};
 }
 
 /// Row-major host data: `view(pointer, T, n)`.
@@ -158,7 +164,8 @@ template <scalar T, std::integral Rows, std::integral Columns>
   std::array<index_t, 2> const all{static_cast<index_t>(rows), static_cast<index_t>(columns)};
   static_cast<void>(detail::row_major_strides(all));
   if (stride.value < all[1] && all[0] > 1) [[unlikely]]
-    detail::raise(shape_error(detail::text("graft::view: row_stride ", stride.value, " is smaller than the ", all[1], " columns")));
+    detail::raise(shape_error(
+        detail::text("graft::view: row_stride ", stride.value, " is smaller than the ", all[1], " columns")));
   return tensor_view<T, dynamic_extents<2>>{data, dynamic_extents<2>{all}, {stride.value, 1}};
 }
 
@@ -173,7 +180,8 @@ template <scalar T, index_t... E>
 /// Host data with any strides (elements; negative and 0 are legal for inputs). No dimension is assumed to be contiguous;
 /// `with_unit_stride` finds out.
 template <scalar T, index_t... E>
-[[nodiscard]] constexpr auto view(T* data, extents<E...> const& shape, std::array<index_t, sizeof...(E)> const& strides) {
+[[nodiscard]] constexpr auto view(T* data, extents<E...> const& shape,
+                                  std::array<index_t, sizeof...(E)> const& strides) {
   std::array<index_t, sizeof...(E)> all{};
   for (std::size_t i = 0; i < sizeof...(E); ++i) all[i] = shape.extent(i);
   static_cast<void>(detail::row_major_strides(all));
@@ -193,8 +201,9 @@ template <class R, std::integral... Index>
 [[nodiscard]] constexpr auto view(R&& data, Index... shape) {
   auto const v = graft::view(static_cast<detail::range_element_t<R>*>(std::ranges::data(data)), shape...);
   if (v.size() != static_cast<index_t>(std::ranges::size(data))) [[unlikely]]
-    detail::raise(shape_error(detail::text("graft::view: ", detail::shape_text(v), " has ", v.size(), " elements but the data has ",
-                                           static_cast<index_t>(std::ranges::size(data)))));
+    detail::raise(
+        shape_error(detail::text("graft::view: ", detail::shape_text(v), " has ", v.size(),
+                                 " elements but the data has ", static_cast<index_t>(std::ranges::size(data)))));
   return v;
 }
 
@@ -226,7 +235,8 @@ template <class T, class E, class S, int D>
   if (first < 0 || count < 0 || first > v.extent(0) - count) [[unlikely]]
     detail::raise(shape_error(detail::text("graft::rows: rows ", first, " + ", count, " of ", detail::shape_text(v))));
   using shape = extents<dynamic, E::static_extent(1)>;
-  return tensor_view<T, shape, S, D>{v.data_handle() + (count == 0 ? 0 : first * v.stride(0)), shape{count, v.extent(1)}, v.strides()};
+  return tensor_view<T, shape, S, D>{v.data_handle() + (count == 0 ? 0 : first * v.stride(0)),
+                                     shape{count, v.extent(1)}, v.strides()};
 }
 
 /// Columns [first, first + count) of a matrix, in place: a fused q, k, v output is three of these. Checked.
@@ -234,9 +244,11 @@ template <class T, class E, class S, int D>
   requires(E::rank() == 2)
 [[nodiscard]] constexpr auto columns(tensor_view<T, E, S, D> const& v, index_t first, index_t count) {
   if (first < 0 || count < 0 || first > v.extent(1) - count) [[unlikely]]
-    detail::raise(shape_error(detail::text("graft::columns: columns ", first, " + ", count, " of ", detail::shape_text(v))));
+    detail::raise(
+        shape_error(detail::text("graft::columns: columns ", first, " + ", count, " of ", detail::shape_text(v))));
   using shape = extents<E::static_extent(0), dynamic>;
-  return tensor_view<T, shape, S, D>{v.data_handle() + (count == 0 ? 0 : first * v.stride(1)), shape{v.extent(0), count}, v.strides()};
+  return tensor_view<T, shape, S, D>{v.data_handle() + (count == 0 ? 0 : first * v.stride(1)),
+                                     shape{v.extent(0), count}, v.strides()};
 }
 
 /// Calls `f` with `v` typed by the unit stride that it has at run time: bridges that only know strides branch here, once.
@@ -246,7 +258,8 @@ decltype(auto) with_unit_stride(tensor_view<T, E, S, no_unit_dimension> const& v
   if (v.stride(static_cast<std::size_t>(last)) == 1)
     return std::forward<F>(f)(tensor_view<T, E, S, last>{v.data_handle(), E{v.shape()}, v.strides()});
   if constexpr (last > 0)
-    if (v.stride(0) == 1) return std::forward<F>(f)(tensor_view<T, E, S, 0>{v.data_handle(), E{v.shape()}, v.strides()});
+    if (v.stride(0) == 1)
+      return std::forward<F>(f)(tensor_view<T, E, S, 0>{v.data_handle(), E{v.shape()}, v.strides()});
   return std::forward<F>(f)(v);
 }
 
