@@ -28,8 +28,7 @@ int main() {
   auto const checked = graft::view(v, T, n);
   Eigen::MatrixXf const ones = Eigen::MatrixXf::Ones(T, n);
 
-  graft::lora const adapter{
-      .A = graft::view(A, r, n), .B = graft::view(B, m, r), .scale = graft::lora_scale(16.0, r)};
+  graft::lora const adapter{.A = graft::view(A, r, n), .B = graft::view(B, m, r), .scale = graft::lora_scale(16.0, r)};
   std::vector<float> outputs;
   auto const run = [&](auto const& ex, auto const& x) {
     std::vector<float> y(T * m);

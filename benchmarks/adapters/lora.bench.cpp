@@ -39,10 +39,13 @@ void add_training(bench::shape const& s) {
   graft::openmp const ex{.threads = static_cast<int>(s.threads)};
   double const tokens = double(s.tokens * s.rank);
   auto const reg = [&](std::string const& name, double flops, double elements, auto call) {
-    benchmark::RegisterBenchmark((s.name("train") + "/" + name).c_str(), [t, call, flops, elements](benchmark::State& state) {
-      for (auto _ : state) call(*t);
-      bench::counters(state, flops, 4 * elements);
-    })->UseRealTime()->Unit(benchmark::kMicrosecond);
+    benchmark::RegisterBenchmark((s.name("train") + "/" + name).c_str(),
+                                 [t, call, flops, elements](benchmark::State& state) {
+                                   for (auto _ : state) call(*t);
+                                   bench::counters(state, flops, 4 * elements);
+                                 })
+        ->UseRealTime()
+        ->Unit(benchmark::kMicrosecond);
   };
   double const in = double(s.tokens * s.n);
   double const out = double(s.tokens * s.m);
@@ -53,12 +56,13 @@ void add_training(bench::shape const& s) {
   reg("backward", 2 * tokens * double(3 * s.n + 2 * s.m), 4 * in + 2 * out, [ex](training& q) {
     auto& p = q.next();
     graft::backward(ex, q.lora(p), view(p.x, q.s.tokens, q.s.n), view(p.y, q.s.tokens, q.s.m),
-                    graft::lora_gradients{.A = view(q.dA, q.s.rank, q.s.n), .B = view(q.dB, q.s.m, q.s.rank)}, view(q.dx, q.s.tokens, q.s.n));
+                    graft::lora_gradients{.A = view(q.dA, q.s.rank, q.s.n), .B = view(q.dB, q.s.m, q.s.rank)},
+                    view(q.dx, q.s.tokens, q.s.n));
   });
   reg("eigen_backward", 2 * tokens * double(3 * s.n + 2 * s.m), 4 * in + 2 * out, [](training& q) {
     auto& p = q.next();
-    peers::eigen_backward(int(q.s.threads), p.x.data(), p.A.data(), p.B.data(), p.y.data(), q.dA.data(), q.dB.data(), q.dx.data(), q.uv.data(), q.s.tokens,
-                          q.s.n, q.s.m, q.s.rank, 0.5F);
+    peers::eigen_backward(int(q.s.threads), p.x.data(), p.A.data(), p.B.data(), p.y.data(), q.dA.data(), q.dB.data(),
+                          q.dx.data(), q.uv.data(), q.s.tokens, q.s.n, q.s.m, q.s.rank, 0.5F);
   });
 }
 
@@ -69,13 +73,18 @@ void add_merge(graft::index_t rank, graft::index_t threads) {
   std::string const name = "merge/r=" + std::to_string(rank) + "/threads=" + std::to_string(threads) + "/";
   graft::openmp const ex{.threads = static_cast<int>(threads)};
   auto const reg = [&](char const* what, auto call) {
-    benchmark::RegisterBenchmark((name + what).c_str(), [p, call](benchmark::State& state) {
-      for (auto _ : state) call(*p);
-      bench::counters(state, 2.0 * double(p->s.rank * p->s.n * p->s.m), 8.0 * double(p->s.n * p->s.m));
-    })->UseRealTime()->Unit(benchmark::kMicrosecond);
+    benchmark::RegisterBenchmark((name + what).c_str(),
+                                 [p, call](benchmark::State& state) {
+                                   for (auto _ : state) call(*p);
+                                   bench::counters(state, 2.0 * double(p->s.rank * p->s.n * p->s.m),
+                                                   8.0 * double(p->s.n * p->s.m));
+                                 })
+        ->UseRealTime()
+        ->Unit(benchmark::kMicrosecond);
   };
   reg("graft", [ex](bench::problem<float>& q) {
-    graft::merge(ex, graft::lora{.A = view(q.A, q.s.rank, q.s.n), .B = view(q.B, q.s.m, q.s.rank), .scale = 1e-6}, view(W, q.s.m, q.s.n));
+    graft::merge(ex, graft::lora{.A = view(q.A, q.s.rank, q.s.n), .B = view(q.B, q.s.m, q.s.rank), .scale = 1e-6},
+                 view(W, q.s.m, q.s.n));
   });
   reg("eigen", [](bench::problem<float>& q) {
     peers::eigen_merge(int(q.s.threads), q.A.data(), q.B.data(), W.data(), q.s.n, q.s.m, q.s.rank, 1e-6F);

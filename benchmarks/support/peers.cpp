@@ -13,12 +13,14 @@ using matrix_bf16 = Eigen::Matrix<Eigen::bfloat16, Eigen::Dynamic, Eigen::Dynami
 in widened(std::uint16_t const* p, index rows, index columns, float*& scratch) {
   float* const to = scratch;
   scratch += rows * columns;
-  out(to, rows, columns) = Eigen::Map<matrix_bf16 const>(reinterpret_cast<Eigen::bfloat16 const*>(p), rows, columns).cast<float>();
+  out(to, rows, columns) =
+      Eigen::Map<matrix_bf16 const>(reinterpret_cast<Eigen::bfloat16 const*>(p), rows, columns).cast<float>();
   return {to, rows, columns};
 }
 }  // namespace
 
-void eigen_low_rank_add(int threads, float const* x, float const* A, float const* B, float* y, float* v, index T, index n, index m, index r, float s) {
+void eigen_low_rank_add(int threads, float const* x, float const* A, float const* B, float* y, float* v, index T,
+                        index n, index m, index r, float s) {
   Eigen::setNbThreads(threads);
   out V(v, T, r);
   V.noalias() = in(x, T, n) * in(A, r, n).transpose();
@@ -26,8 +28,8 @@ void eigen_low_rank_add(int threads, float const* x, float const* A, float const
   out(y, T, m).noalias() += V * in(B, m, r).transpose();
 }
 
-void eigen_backward(int threads, float const* x, float const* A, float const* B, float const* dy, float* dA, float* dB, float* dx, float* uv, index T,
-                    index n, index m, index r, float s) {
+void eigen_backward(int threads, float const* x, float const* A, float const* B, float const* dy, float* dA, float* dB,
+                    float* dx, float* uv, index T, index n, index m, index r, float s) {
   Eigen::setNbThreads(threads);
   out u(uv, T, r);
   out v(uv + T * r, T, r);
@@ -45,8 +47,8 @@ void eigen_merge(int threads, float const* A, float const* B, float* W, index n,
   out(W, m, n).noalias() += s * in(B, m, r) * in(A, r, n);
 }
 
-void eigen_low_rank_add_bf16(int threads, std::uint16_t const* x, std::uint16_t const* A, std::uint16_t const* B, std::uint16_t* y, float* scratch,
-                             index T, index n, index m, index r, float s) {
+void eigen_low_rank_add_bf16(int threads, std::uint16_t const* x, std::uint16_t const* A, std::uint16_t const* B,
+                             std::uint16_t* y, float* scratch, index T, index n, index m, index r, float s) {
   Eigen::setNbThreads(threads);
   in const X = widened(x, T, n, scratch);
   in const a = widened(A, r, n, scratch);
@@ -61,14 +63,18 @@ void eigen_low_rank_add_bf16(int threads, std::uint16_t const* x, std::uint16_t 
   Y = sum.cast<Eigen::bfloat16>();
 }
 
-void dot_low_rank_add([[maybe_unused]] int threads, float const* x, float const* A, float const* B, float* y, float* v, index T, index n, index m,
-                      index r, float s) {
+void dot_low_rank_add([[maybe_unused]] int threads, float const* x, float const* A, float const* B, float* y, float* v,
+                      index T, index n, index m, index r, float s) {
 #pragma omp parallel for num_threads(threads) collapse(2)
   for (index t = 0; t < T; ++t)
-    for (index j = 0; j < r; ++j) v[t * r + j] = s * Eigen::Map<Eigen::VectorXf const>(x + t * n, n).dot(Eigen::Map<Eigen::VectorXf const>(A + j * n, n));
+    for (index j = 0; j < r; ++j)
+      v[t * r + j] =
+          s * Eigen::Map<Eigen::VectorXf const>(x + t * n, n).dot(Eigen::Map<Eigen::VectorXf const>(A + j * n, n));
 #pragma omp parallel for num_threads(threads) collapse(2)
   for (index t = 0; t < T; ++t)
-    for (index o = 0; o < m; ++o) y[t * m + o] += Eigen::Map<Eigen::VectorXf const>(v + t * r, r).dot(Eigen::Map<Eigen::VectorXf const>(B + o * r, r));
+    for (index o = 0; o < m; ++o)
+      y[t * m + o] +=
+          Eigen::Map<Eigen::VectorXf const>(v + t * r, r).dot(Eigen::Map<Eigen::VectorXf const>(B + o * r, r));
 }
 
 }  // namespace peers

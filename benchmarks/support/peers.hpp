@@ -10,20 +10,23 @@ namespace peers {
 using index = std::int64_t;
 
 // Row-major float. v is scratch of T r (u and v: 2 T r).
-void eigen_low_rank_add(int threads, float const* x, float const* A, float const* B, float* y, float* v, index T, index n, index m, index r, float s);
-void eigen_backward(int threads, float const* x, float const* A, float const* B, float const* dy, float* dA, float* dB, float* dx, float* uv, index T,
-                    index n, index m, index r, float s);
+void eigen_low_rank_add(int threads, float const* x, float const* A, float const* B, float* y, float* v, index T,
+                        index n, index m, index r, float s);
+void eigen_backward(int threads, float const* x, float const* A, float const* B, float const* dy, float* dA, float* dB,
+                    float* dx, float* uv, index T, index n, index m, index r, float s);
 void eigen_merge(int threads, float const* A, float const* B, float* W, index n, index m, index r, float s);
 // bfloat16 bits; Eigen widens to float and back (its own bfloat16 product is many times slower).
-void eigen_low_rank_add_bf16(int threads, std::uint16_t const* x, std::uint16_t const* A, std::uint16_t const* B, std::uint16_t* y, float* scratch,
-                             index T, index n, index m, index r, float s);
+void eigen_low_rank_add_bf16(int threads, std::uint16_t const* x, std::uint16_t const* A, std::uint16_t const* B,
+                             std::uint16_t* y, float* scratch, index T, index n, index m, index r, float s);
 
 // One dot product per output element, as IPEX's Punica kernels do it.
-void dot_low_rank_add(int threads, float const* x, float const* A, float const* B, float* y, float* v, index T, index n, index m, index r, float s);
+void dot_low_rank_add(int threads, float const* x, float const* A, float const* B, float* y, float* v, index T, index n,
+                      index m, index r, float s);
 
 // graft with -march=native.
-void native_low_rank_add(int threads, float const* x, float const* A, float const* B, float* y, index T, index n, index m, index r, float s);
-void native_low_rank_add_bf16(int threads, std::uint16_t const* x, std::uint16_t const* A, std::uint16_t const* B, std::uint16_t* y, index T, index n,
-                              index m, index r, float s);
+void native_low_rank_add(int threads, float const* x, float const* A, float const* B, float* y, index T, index n,
+                         index m, index r, float s);
+void native_low_rank_add_bf16(int threads, std::uint16_t const* x, std::uint16_t const* A, std::uint16_t const* B,
+                              std::uint16_t* y, index T, index n, index m, index r, float s);
 
 }  // namespace peers

@@ -32,7 +32,8 @@ template <class T>
 buffer<T> random(graft::index_t count, std::uint64_t stream) {
   buffer<T> b(static_cast<std::size_t>(count));
   for (std::size_t i = 0; i < b.size(); ++i)
-    b[i] = T((graft::detail::uniform(graft::detail::philox_word(1, stream, static_cast<graft::index_t>(i))) - 0.5F) * 0.02F);
+    b[i] = T((graft::detail::uniform(graft::detail::philox_word(1, stream, static_cast<graft::index_t>(i))) - 0.5F) *
+             0.02F);
   return b;
 }
 
@@ -40,7 +41,8 @@ struct shape {
   graft::index_t tokens, rank, threads;
   graft::index_t n = 4096, m = 4096;
   [[nodiscard]] std::string name(char const* dtype) const {
-    return std::string(dtype) + "/T=" + std::to_string(tokens) + "/r=" + std::to_string(rank) + "/threads=" + std::to_string(threads);
+    return std::string(dtype) + "/T=" + std::to_string(tokens) + "/r=" + std::to_string(rank) +
+           "/threads=" + std::to_string(threads);
   }
 };
 
@@ -62,7 +64,8 @@ struct problem {
 /// flop/s, and bytes/s of what must move at least, from the documented cost.
 inline void counters(benchmark::State& state, double flops, double bytes) {
   state.counters["flop/s"] = benchmark::Counter(flops, benchmark::Counter::kIsIterationInvariantRate);
-  state.counters["byte/s"] = benchmark::Counter(bytes, benchmark::Counter::kIsIterationInvariantRate, benchmark::Counter::kIs1024);
+  state.counters["byte/s"] =
+      benchmark::Counter(bytes, benchmark::Counter::kIsIterationInvariantRate, benchmark::Counter::kIs1024);
 }
 
 /// Largest |a - b| relative to the largest |b|.
@@ -71,7 +74,8 @@ double difference(A const& a, B const& b) {
   double worst = 0;
   double largest = 1e-30;
   for (std::size_t i = 0; i < a.size(); ++i) {
-    worst = std::fmax(worst, std::fabs(static_cast<double>(static_cast<float>(a[i])) - static_cast<double>(static_cast<float>(b[i]))));
+    worst = std::fmax(worst, std::fabs(static_cast<double>(static_cast<float>(a[i])) -
+                                       static_cast<double>(static_cast<float>(b[i]))));
     largest = std::fmax(largest, std::fabs(static_cast<double>(static_cast<float>(b[i]))));
   }
   return worst / largest;

@@ -65,19 +65,22 @@
 
 /// One sentence per mistake of type, rank or space, on the first line of the compiler's output. Used inside consteval
 /// functions named `mandates`, whose result decides whether the body is compiled at all.
-#define GRAFT_MANDATE_EXECUTOR(verb, E)                                                                          \
-  static_assert(::graft::executor<E>, "graft::" verb                                                             \
+#define GRAFT_MANDATE_EXECUTOR(verb, E)                                                                           \
+  static_assert(::graft::executor<E>, "graft::" verb                                                              \
                                       ": the first argument must be an executor, for example graft::serial{} or " \
                                       "graft::openmp{.threads = 8}");
-#define GRAFT_MANDATE_INPUT(verb, name, E, V, dimensions)                                                                   \
-  static_assert(::graft::tensor<V>, "graft::" verb ": " name " must be a view; wrap the data: graft::view(pointer, rows, " \
-                                    "columns)");                                                                            \
-  if constexpr (::graft::tensor<V>) {                                                                                       \
-    static_assert(V::rank() == dimensions, "graft::" verb ": " name " must have rank " #dimensions);                       \
-    static_assert(!::graft::executor<E> || ::graft::can_access<E, V>,                                                       \
-                  "graft::" verb ": " name " lies in a memory space that this executor cannot touch; use an executor of that space"); \
+#define GRAFT_MANDATE_INPUT(verb, name, E, V, dimensions)                                                    \
+  static_assert(::graft::tensor<V>, "graft::" verb ": " name                                                 \
+                                    " must be a view; wrap the data: graft::view(pointer, rows, "            \
+                                    "columns)");                                                             \
+  if constexpr (::graft::tensor<V>) {                                                                        \
+    static_assert(V::rank() == dimensions, "graft::" verb ": " name " must have rank " #dimensions);         \
+    static_assert(!::graft::executor<E> || ::graft::can_access<E, V>,                                        \
+                  "graft::" verb ": " name                                                                   \
+                  " lies in a memory space that this executor cannot touch; use an executor of that space"); \
   }
-#define GRAFT_MANDATE_OUTPUT(verb, name, E, V, dimensions)                                                        \
-  GRAFT_MANDATE_INPUT(verb, name, E, V, dimensions)                                                               \
-  if constexpr (::graft::tensor<V>)                                                                               \
-    static_assert(!std::is_const_v<typename V::element_type>, "graft::" verb ": " name " is written, so its elements must not be const");
+#define GRAFT_MANDATE_OUTPUT(verb, name, E, V, dimensions)    \
+  GRAFT_MANDATE_INPUT(verb, name, E, V, dimensions)           \
+  if constexpr (::graft::tensor<V>)                           \
+    static_assert(!std::is_const_v<typename V::element_type>, \
+                  "graft::" verb ": " name " is written, so its elements must not be const");

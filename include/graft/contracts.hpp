@@ -95,12 +95,14 @@ template <class View>
 /// a * b, or an error that names what was being sized.
 [[nodiscard]] constexpr index_t checked_product(index_t a, index_t b, std::string_view what) {
   index_t p = 0;
-  if (__builtin_mul_overflow(a, b, &p)) raise(shape_error(text("graft: ", what, ": ", a, " x ", b, " overflows 64 bits")));
+  if (__builtin_mul_overflow(a, b, &p))
+    raise(shape_error(text("graft: ", what, ": ", a, " x ", b, " overflows 64 bits")));
   return p;
 }
 [[nodiscard]] constexpr index_t checked_sum(index_t a, index_t b, std::string_view what) {
   index_t s = 0;
-  if (__builtin_add_overflow(a, b, &s)) raise(shape_error(text("graft: ", what, ": ", a, " + ", b, " overflows 64 bits")));
+  if (__builtin_add_overflow(a, b, &s))
+    raise(shape_error(text("graft: ", what, ": ", a, " + ", b, " overflows 64 bits")));
   return s;
 }
 
@@ -110,14 +112,16 @@ void expects_equal_extents(std::string_view operation, std::string_view name_a, 
                            std::string_view name_b, ViewB const& b, std::size_t j) {
   if (a.extent(i) != b.extent(j)) [[unlikely]]
     raise(shape_error(text("graft::", operation, ": extent ", i, " of ", name_a, shape_text(a), " is ", a.extent(i),
-                           " but extent ", j, " of ", name_b, shape_text(b), " is ", b.extent(j), "; they must be equal")));
+                           " but extent ", j, " of ", name_b, shape_text(b), " is ", b.extent(j),
+                           "; they must be equal")));
 }
 
 /// No elements, or a pointer to them.
 template <class View>
 void expects_data(std::string_view operation, std::string_view name, View const& v) {
   if (v.data_handle() == nullptr && v.size() != 0) [[unlikely]]
-    raise(argument_error(text("graft::", operation, ": ", name, shape_text(v), " has elements but its pointer is null")));
+    raise(
+        argument_error(text("graft::", operation, ": ", name, shape_text(v), " has elements but its pointer is null")));
 }
 
 /// Each element of an output has its own address.
@@ -169,7 +173,8 @@ template <class View>
 /// True for two column ranges of one row-major buffer that share no column (fused q, k, v).
 template <class ViewA, class ViewB>
 [[nodiscard]] bool disjoint_columns(ViewA const& a, ViewB const& b) {
-  if constexpr (ViewA::rank() != 2 || ViewB::rank() != 2 || requires { a.storage_size(); } || requires { b.storage_size(); })
+  if constexpr (
+      ViewA::rank() != 2 || ViewB::rank() != 2 || requires { a.storage_size(); } || requires { b.storage_size(); })
     return false;
   else {
     constexpr index_t width_a = sizeof(typename ViewA::value_type);
@@ -183,7 +188,8 @@ template <class ViewA, class ViewB>
     index_t const columns_b = b.extent(cb) * width_b;
     auto const pa = reinterpret_cast<std::uintptr_t>(a.data_handle());
     auto const pb = reinterpret_cast<std::uintptr_t>(b.data_handle());
-    index_t const ahead = pb >= pa ? static_cast<index_t>(pb - pa) % row : (row - static_cast<index_t>(pa - pb) % row) % row;
+    index_t const ahead =
+        pb >= pa ? static_cast<index_t>(pb - pa) % row : (row - static_cast<index_t>(pa - pb) % row) % row;
     return columns_a <= ahead && ahead + columns_b <= row;
   }
 }
@@ -196,8 +202,8 @@ void expects_disjoint(std::string_view operation, std::string_view name_out, Out
   byte_range const a = bytes_of(out);
   byte_range const b = bytes_of(in);
   if (a.first < b.last && b.first < a.last && !disjoint_columns(out, in)) [[unlikely]]
-    raise(argument_error(text("graft::", operation, ": ", name_out, shape_text(out), " is written but shares memory with ",
-                              name_in, shape_text(in))));
+    raise(argument_error(text("graft::", operation, ": ", name_out, shape_text(out),
+                              " is written but shares memory with ", name_in, shape_text(in))));
 }
 
 }  // namespace GRAFT_TARGET

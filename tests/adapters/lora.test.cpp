@@ -837,13 +837,7 @@ TEST_CASE("pack refuses memory that is too small", "[adapters][lora][pack]") {
 TEST_CASE("scratch queries are what is taken, and nothing else is", "[adapters][lora][scratch]") {
   // Each verb takes what it says beside its kernels; what those take is watched in the same calls without the verb.
   watched_resource watched;
-  auto const bytes_of_call = [&](auto const& call) {
-    std::size_t const before = watched.bytes;
-    call();
-    CHECK(watched.allocations == watched.deallocations);
-    CHECK_FALSE(watched.overrun);
-    return watched.bytes - before;
-  };
+  auto const bytes_of_call = [&](auto const& call) { return tests::taken_by(watched, call); };
   for (shape const& s : odd_shapes())
     for_each_executor(
         [&](std::string const& name, auto const& ex) {

@@ -397,13 +397,7 @@ TEST_CASE("add_delta and backward of lora_fa refuse what does not fit", "[adapte
 
 TEST_CASE("scratch queries of lora_fa are what is taken", "[adapters][lora_fa][scratch]") {
   watched_resource watched;
-  auto const bytes_of_call = [&](auto const& call) {
-    std::size_t const before = watched.bytes;
-    call();
-    CHECK(watched.allocations == watched.deallocations);
-    CHECK_FALSE(watched.overrun);
-    return watched.bytes - before;
-  };
+  auto const bytes_of_call = [&](auto const& call) { return tests::taken_by(watched, call); };
   for (shape const& s : odd_shapes())
     for_each_executor(
         [&](std::string const& name, auto const& ex) {

@@ -249,13 +249,7 @@ TEST_CASE("methods of others are merged beside graft's, with the bias for those 
 
 TEST_CASE("merge_all takes the scratch that it says", "[adapters][merging][scratch]") {
   watched_resource watched;
-  auto const bytes_of_call = [&](auto const& call) {
-    std::size_t const before = watched.bytes;
-    call();
-    CHECK(watched.allocations == watched.deallocations);
-    CHECK_FALSE(watched.overrun);
-    return watched.bytes - before;
-  };
+  auto const bytes_of_call = [&](auto const& call) { return tests::taken_by(watched, call); };
   for (shape const& s : shapes())
     for_each_executor(
         [&](std::string const& name, auto const& ex) {

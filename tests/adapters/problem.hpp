@@ -281,4 +281,14 @@ void refuses(std::string const& sentence, void (*call)(arguments&, graft::serial
   CHECK(args == before);
 }
 
+/// Bytes that `call` takes from `watched`, which get them all back untouched beyond their ends.
+template <class Call>
+[[nodiscard]] std::size_t taken_by(watched_resource& watched, Call const& call) {
+  std::size_t const before = watched.bytes;
+  call();
+  CHECK(watched.allocations == watched.deallocations);
+  CHECK_FALSE(watched.overrun);
+  return watched.bytes - before;
+}
+
 }  // namespace tests

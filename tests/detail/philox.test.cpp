@@ -45,7 +45,8 @@ TEST_CASE("every bit of seed, stream and block changes the numbers", "[detail][p
   CHECK(seen.size() == 1 + 3 * 64);
 }
 
-TEST_CASE("uniform lies between 0 and 1, without 1, in steps of 2^-24, with the moments of a uniform number", "[detail][philox]") {
+TEST_CASE("uniform lies between 0 and 1, without 1, in steps of 2^-24, with the moments of a uniform number",
+          "[detail][philox]") {
   using graft::detail::uniform;
   CHECK(uniform(0) == 0.0F);
   CHECK(uniform(0xffU) == 0.0F);

@@ -109,16 +109,21 @@ TEST_CASE("verbs take scratch once from the executor's resource and allocate not
           auto const queried = [&](char const* what, auto const& verb, auto const&... arguments) {
             counted(what, verb.scratch_bytes(ex, arguments...), [&] { verb(ex, arguments...); });
           };
-          queried("low_rank_add", kernels::low_rank_add, view(x, T, n), view(a, r, n), view(b, m, r), view(y, T, m), 0.5F);
+          queried("low_rank_add", kernels::low_rank_add, view(x, T, n), view(a, r, n), view(b, m, r), view(y, T, m),
+                  0.5F);
           CHECK(memory.taken == 1);
-          queried("low_rank_add, 16 bits", kernels::low_rank_add, view(x, T, n), view(a, r, n), view(b, m, r), view(h, T, m), 0.5F);
-          queried("low_rank_add, double", kernels::low_rank_add, view(x, T, n), view(a, r, n), view(b, m, r), view(z, T, m), 0.5F);
+          queried("low_rank_add, 16 bits", kernels::low_rank_add, view(x, T, n), view(a, r, n), view(b, m, r),
+                  view(h, T, m), 0.5F);
+          queried("low_rank_add, double", kernels::low_rank_add, view(x, T, n), view(a, r, n), view(b, m, r),
+                  view(z, T, m), 0.5F);
           CHECK(memory.taken == 1);
           queried("shrink", kernels::shrink, view(x, T, n), view(a, r, n), view(v, T, r));
           queried("expand_add", kernels::expand_add, view(v, T, r), view(b, m, r), view(y, T, m));
           queried("expand_add, 16 bits", kernels::expand_add, view(v, T, r), view(b, m, r), transposed(view(h, m, T)));
-          queried("expand_add over rows", kernels::expand_add, transposed(view(v, T, r)), transposed(view(x, T, n)), view(g, r, n));
-          queried("outer_add", kernels::outer_add, view(x, T, n), transposed(view(g, r, n)), transposed(view(w, r, T)), 0.25F);
+          queried("expand_add over rows", kernels::expand_add, transposed(view(v, T, r)), transposed(view(x, T, n)),
+                  view(g, r, n));
+          queried("outer_add", kernels::outer_add, view(x, T, n), transposed(view(g, r, n)), transposed(view(w, r, T)),
+                  0.25F);
           counted("scale_columns", 0, [&] { kernels::scale_columns(ex, view(d), view(y, T, m)); });
           counted("add_bias", 0, [&] { kernels::add_bias(ex, view(d), view(y, T, m)); });
           counted("copy", 0, [&] { kernels::copy(ex, view(y, T, m), view(h, T, m)); });

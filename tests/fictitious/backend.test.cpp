@@ -81,9 +81,8 @@ struct tensors {
 template <class S, class F>
 void for_each_verb(F const& f) {
   using t_t = tensors<S>;
-  f("low_rank_add", [](auto const& ex, t_t& t) {
-    kernels::low_rank_add(ex, t.x.view(), t.A.view(), t.B.view(), t.y.view(), 0.7);
-  });
+  f("low_rank_add",
+    [](auto const& ex, t_t& t) { kernels::low_rank_add(ex, t.x.view(), t.A.view(), t.B.view(), t.y.view(), 0.7); });
   f("shrink", [](auto const& ex, t_t& t) { kernels::shrink(ex, t.x.view(), t.A.view(), t.v.view(), 0.7); });
   f("expand_add", [](auto const& ex, t_t& t) { kernels::expand_add(ex, t.v.view(), t.B.view(), t.y.view(), 0.7); });
   f("outer_add", [](auto const& ex, t_t& t) { kernels::outer_add(ex, t.B.view(), t.A.view(), t.w.view(), 0.7); });
@@ -118,9 +117,8 @@ void for_each_verb(F const& f) {
   f("unmerge of lora", [](auto const& ex, t_t& t) { unmerge(ex, t.lora(), t.w.view()); });
   f("delta_weight of lora", [](auto const& ex, t_t& t) { delta_weight(ex, t.lora(), t.w.view()); });
   f("initialize of lora", [](auto const& ex, t_t& t) { initialize(ex, t.lora(), graft::kaiming_uniform{1, 2}); });
-  f("pack of lora", [](auto const& ex, t_t& t) {
-    add_delta(ex, pack(ex, t.lora(), std::span(t.panels)), t.x.view(), t.y.view());
-  });
+  f("pack of lora",
+    [](auto const& ex, t_t& t) { add_delta(ex, pack(ex, t.lora(), std::span(t.panels)), t.x.view(), t.y.view()); });
   f("add_delta of lora_fa",
     [](auto const& ex, t_t& t) { add_delta(ex, t.lora_fa(), t.x.view(), t.y.view(), t.v.view()); });
   f("backward of lora_fa", [](auto const& ex, t_t& t) {
@@ -143,8 +141,8 @@ void for_each_verb(F const& f) {
 
 template <class S, class E>
 void check_all(E const& ex) {
-  for (shape const& s : {shape{11, 530, 11, 70}, shape{1, 1030, 4, 129}, shape{3, 5, 3, 2}, shape{65, 33, 2, 17},
-                         shape{0, 7, 2, 5}})
+  for (shape const& s :
+       {shape{11, 530, 11, 70}, shape{1, 1030, 4, 129}, shape{3, 5, 3, 2}, shape{65, 33, 2, 17}, shape{0, 7, 2, 5}})
     for_each_verb<S>([&](char const* name, auto const& verb) {
       INFO(name << ", T = " << s.T << ", n = " << s.n << ", r = " << s.r << ", m = " << s.m);
       tensors<S> before(s);

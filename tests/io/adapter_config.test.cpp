@@ -57,7 +57,8 @@ TEST_CASE("a configuration without keys has PEFT's defaults", "[io]") {
 }
 
 TEST_CASE("every key that graft computes with is read", "[io]") {
-  auto const c = parse(R"("peft_version": "0.21.2", "r": 4, "lora_alpha": 2.5, "lora_dropout": 0.25, "use_rslora": true, "use_dora": false,
+  auto const c = parse(
+      R"("peft_version": "0.21.2", "r": 4, "lora_alpha": 2.5, "lora_dropout": 0.25, "use_rslora": true, "use_dora": false,
     "fan_in_fan_out": true, "lora_bias": true, "bias": "lora_only", "target_modules": ["q", "v"], "exclude_modules": ["k"],
     "layers_to_transform": [1, 3], "layers_pattern": ["layers", "h"], "rank_pattern": {"z": 2, "a": 3}, "alpha_pattern": {"q": 1.5},
     "modules_to_save": ["lm_head"], "target_parameters": ["experts.w"])");
@@ -93,9 +94,10 @@ TEST_CASE("every key that graft computes with is read", "[io]") {
 
 TEST_CASE("null is as absent", "[io]") {
   std::string members;
-  for (auto const* const key : {"peft_version", "r", "lora_alpha", "lora_dropout", "use_rslora", "use_dora", "fan_in_fan_out", "lora_bias", "bias",
-                                "target_modules", "exclude_modules", "layers_to_transform", "layers_pattern", "rank_pattern", "alpha_pattern",
-                                "modules_to_save", "target_parameters"})
+  for (auto const* const key :
+       {"peft_version", "r", "lora_alpha", "lora_dropout", "use_rslora", "use_dora", "fan_in_fan_out", "lora_bias",
+        "bias", "target_modules", "exclude_modules", "layers_to_transform", "layers_pattern", "rank_pattern",
+        "alpha_pattern", "modules_to_save", "target_parameters"})
     members += std::string(members.empty() ? "" : ", ") + "\"" + key + "\": null";
   auto const c = parse(members);
   CHECK(c.r == 8);
@@ -105,24 +107,34 @@ TEST_CASE("null is as absent", "[io]") {
 
 TEST_CASE("values of the wrong type are refused by their key", "[io]") {
   for (auto const* const key : {"use_rslora", "use_dora", "fan_in_fan_out", "lora_bias"})
-    for (auto const* const v : {"1", "\"true\"", "[]", "{}"}) refused("\""s + key + "\": " + v, key, "must be true or false but is "s + v);
+    for (auto const* const v : {"1", "\"true\"", "[]", "{}"})
+      refused("\""s + key + "\": " + v, key, "must be true or false but is "s + v);
   for (auto const* const key : {"lora_alpha", "lora_dropout"})
-    for (auto const* const v : {"\"8\"", "true", "[8]"}) refused("\""s + key + "\": " + v, key, "must be a number but is "s + v);
-  for (auto const* const v : {"8.5", "8.0", "\"8\"", "true", "[8]"}) refused("\"r\": "s + v, "r", "must be a whole number but is");
-  for (auto const* const v : {"0", "-1", "18446744073709551615"}) refused("\"r\": "s + v, "r", "must be positive but is "s + v);
+    for (auto const* const v : {"\"8\"", "true", "[8]"})
+      refused("\""s + key + "\": " + v, key, "must be a number but is "s + v);
+  for (auto const* const v : {"8.5", "8.0", "\"8\"", "true", "[8]"})
+    refused("\"r\": "s + v, "r", "must be a whole number but is");
+  for (auto const* const v : {"0", "-1", "18446744073709551615"})
+    refused("\"r\": "s + v, "r", "must be positive but is "s + v);
   for (auto const* const v : {"1", "[]", "false"}) refused("\"bias\": "s + v, "bias", "must be a string");
   refused(R"("bias": "lora\u001b")", "bias", R"(must be "none", "all" or "lora_only" but is "lora\u001b")");
   for (auto const* const key : {"target_modules", "exclude_modules", "layers_pattern"})
-    for (auto const* const v : {"1", "{}", "true", "[1]", "[\"a\",null]"}) refused("\""s + key + "\": " + v, key, "must be a list of names");
+    for (auto const* const v : {"1", "{}", "true", "[1]", "[\"a\",null]"})
+      refused("\""s + key + "\": " + v, key, "must be a list of names");
   for (auto const* const key : {"modules_to_save", "target_parameters"})
-    for (auto const* const v : {"\"lm_head\"", "1", "{}", "[[]]"}) refused("\""s + key + "\": " + v, key, "must be a list of names");
+    for (auto const* const v : {"\"lm_head\"", "1", "{}", "[[]]"})
+      refused("\""s + key + "\": " + v, key, "must be a list of names");
   for (auto const* const v : {"\"1\"", "1.5", "[1.5]", "[\"1\"]", "true", "{}"})
     refused("\"layers_to_transform\": "s + v, "layers_to_transform", "must be a whole number or a list of them");
   for (auto const* const key : {"rank_pattern", "alpha_pattern"}) {
-    for (auto const* const v : {"[]", "1", "\"q\""}) refused("\""s + key + "\": " + v, key, "must be an object of numbers");
-    for (auto const* const v : {"\"4\"", "null", "true", "[4]"}) refused("\""s + key + "\": {\"q\": " + v + "}", key, "must be a number");
+    for (auto const* const v : {"[]", "1", "\"q\""})
+      refused("\""s + key + "\": " + v, key, "must be an object of numbers");
+    for (auto const* const v : {"\"4\"", "null", "true", "[4]"})
+      refused("\""s + key + "\": {\"q\": " + v + "}", key, "must be a number");
   }
-  for (auto const* const v : {"0", "-2", "2.5", "1e300", "1e19"}) refused("\"rank_pattern\": {\"q\\n\": "s + v + "}", "rank_pattern", R"(the rank of "q\x0a" must be a positive whole number)");
+  for (auto const* const v : {"0", "-2", "2.5", "1e300", "1e19"})
+    refused("\"rank_pattern\": {\"q\\n\": "s + v + "}", "rank_pattern",
+            R"(the rank of "q\x0a" must be a positive whole number)");
   CHECK(parse(R"("alpha_pattern": {"q": -2.5})").alpha_of("q") == -2.5);
   CHECK(parse(R"("rank_pattern": {"q": 16.0})").rank_of("q") == 16);
   // A long value is cut.
@@ -130,7 +142,9 @@ TEST_CASE("values of the wrong type are refused by their key", "[io]") {
 }
 
 TEST_CASE("a file that is no configuration is refused", "[io]") {
-  auto const text = [](std::string const& t) { return refusal<format_error>([&] { return adapter_config::parse(t, "c.json"); }); };
+  auto const text = [](std::string const& t) {
+    return refusal<format_error>([&] { return adapter_config::parse(t, "c.json"); });
+  };
   CHECK(contains(text("").what(), "not valid JSON"));
   CHECK(contains(text("[]").what(), "must be a JSON object"));
   CHECK(contains(text("1").what(), "must be a JSON object"));
@@ -146,19 +160,19 @@ TEST_CASE("a file that is no configuration is refused", "[io]") {
 }
 
 TEST_CASE("every byte of a configuration may be wrong", "[io][hostile]") {
-  std::string const good = R"j({"peft_type":"LORA","r":8,"lora_alpha":16,"target_modules":["q"],"layers_to_transform":[0],"layers_pattern":"h","rank_pattern":{"a.*b":2},"exclude_modules":"x|(y)","use_dora":false})j";
+  std::string const good =
+      R"j({"peft_type":"LORA","r":8,"lora_alpha":16,"target_modules":["q"],"layers_to_transform":[0],"layers_pattern":"h","rank_pattern":{"a.*b":2},"exclude_modules":"x|(y)","use_dora":false})j";
   auto const survives = [](std::string const& text) {
     try {
       auto const c = adapter_config::parse(text, "c.json");
       static_cast<void>(c.targets("model.h.0.q"));
       static_cast<void>(c.rank_of("model.h.0.q"));
       return c.peft_type == "LORA" ? c.r > 0 : !c.peft_type.empty();
-    } catch (graft::error const&) {
-      return true;
-    }
+    } catch (graft::error const&) { return true; }
   };
   REQUIRE(adapter_config::parse(good, "c.json").targets("model.h.0.q"));
-  for (std::size_t n = 0; n < good.size(); ++n) CHECK_THROWS_AS(adapter_config::parse(good.substr(0, n), "c.json"), format_error);
+  for (std::size_t n = 0; n < good.size(); ++n)
+    CHECK_THROWS_AS(adapter_config::parse(good.substr(0, n), "c.json"), format_error);
   for (std::size_t i = 0; i < good.size(); ++i) {
     for (unsigned const x : {1U, 2U, 4U, 8U, 16U, 32U, 64U, 128U}) {
       std::string bad = good;
@@ -181,13 +195,15 @@ TEST_CASE("configurations are read from files of at most 16 MB", "[io]") {
   CHECK(adapter_config::read(here / "c.json").r == 3);
   CHECK(refusal<file_error>([&] { return adapter_config::read(here / "absent"); }).file == here / "absent");
   tests::write(here / "large", R"({"peft_type": "LORA"})" + std::string(16'000'000, ' '));
-  CHECK(contains(refusal<format_error>([&] { return adapter_config::read(here / "large"); }).what(), "more than the 16000000 that are read"));
+  CHECK(contains(refusal<format_error>([&] { return adapter_config::read(here / "large"); }).what(),
+                 "more than the 16000000 that are read"));
   tests::write(here / "bad", "{");
   CHECK(refusal<format_error>([&] { return adapter_config::read(here / "bad"); }).file == here / "bad");
 }
 
 TEST_CASE("of other types only the type and the version are read", "[io]") {
-  auto const c = adapter_config::parse(R"({"peft_type": "IA3", "peft_version": "0.1", "r": "any", "target_modules": 7})", "c.json");
+  auto const c = adapter_config::parse(
+      R"({"peft_type": "IA3", "peft_version": "0.1", "r": "any", "target_modules": 7})", "c.json");
   CHECK(c.peft_type == "IA3");
   CHECK(c.peft_version == "0.1");
 }
@@ -208,10 +224,12 @@ TEST_CASE("unknown keys are listed, whatever their value", "[io]") {
 }
 
 TEST_CASE("keys that change the result are listed when they are on", "[io]") {
-  for (auto const* const key : {"use_qalora", "use_bdlora", "alora_invocation_tokens", "layer_replication", "trainable_token_indices", "megatron_config",
-                                "velora_config", "kasa_config", "monteclora_config", "arrow_config", "modules_to_tie", "ensure_weight_tying"}) {
+  for (auto const* const key : {"use_qalora", "use_bdlora", "alora_invocation_tokens", "layer_replication",
+                                "trainable_token_indices", "megatron_config", "velora_config", "kasa_config",
+                                "monteclora_config", "arrow_config", "modules_to_tie", "ensure_weight_tying"}) {
     INFO(key);
-    for (auto const* const off : {"null", "false", "[]", "{}", "\"\"", "0", "0.0"}) CHECK(parse("\""s + key + "\": " + off).others.empty());
+    for (auto const* const off : {"null", "false", "[]", "{}", "\"\"", "0", "0.0"})
+      CHECK(parse("\""s + key + "\": " + off).others.empty());
     for (auto const* const on : {"true", "[1]", "{\"a\": 1}", "\"x\"", "1"}) {
       auto const c = parse("\""s + key + "\": " + on);
       REQUIRE(c.others.size() == 1);
@@ -227,13 +245,17 @@ TEST_CASE("keys that change the result are listed when they are on", "[io]") {
 }
 
 TEST_CASE("keys about making and keeping an adapter are not listed", "[io]") {
-  CHECK(parse(R"("auto_mapping": {"a": 1}, "base_model_name_or_path": "m", "inference_mode": true, "init_lora_weights": true, "loftq_config": {"a": 1},
+  CHECK(
+      parse(
+          R"("auto_mapping": {"a": 1}, "base_model_name_or_path": "m", "inference_mode": true, "init_lora_weights": true, "loftq_config": {"a": 1},
     "megatron_core": "megatron.core", "revision": "main", "task_type": "CAUSAL_LM", "corda_config": {"a": 1}, "eva_config": {"rho": 2.0}, "lora_ga_config": {"a": 1},
-    "qalora_group_size": 16, "runtime_config": {"ephemeral_gpu_offload": false})").others.empty());
+    "qalora_group_size": 16, "runtime_config": {"ephemeral_gpu_offload": false})")
+          .others.empty());
 }
 
 TEST_CASE("initialisations that change the base weight are listed", "[io]") {
-  for (auto const* const v : {"true", "false", "null", "\"gaussian\"", "\"eva\"", "\"orthogonal\"", "\"mica\""}) CHECK(parse("\"init_lora_weights\": "s + v).others.empty());
+  for (auto const* const v : {"true", "false", "null", "\"gaussian\"", "\"eva\"", "\"orthogonal\"", "\"mica\""})
+    CHECK(parse("\"init_lora_weights\": "s + v).others.empty());
   for (auto const* const v : {"pissa", "pissa_niter_16", "olora", "corda", "loftq", "lora_ga"}) {
     auto const c = parse("\"init_lora_weights\": \""s + v + "\"");
     INFO(v);
@@ -245,7 +267,8 @@ TEST_CASE("initialisations that change the base weight are listed", "[io]") {
 }
 
 TEST_CASE("real configurations are understood", "[io]") {
-  for (auto const* const name : {"lora_plain", "lora_patterns", "lora_bias_all", "lora_modules_to_save", "lora_regex", "lora_rslora", "lora_all_linear"}) {
+  for (auto const* const name : {"lora_plain", "lora_patterns", "lora_bias_all", "lora_modules_to_save", "lora_regex",
+                                 "lora_rslora", "lora_all_linear"}) {
     INFO(name);
     auto const c = adapter_config::read(data_folder + "/peft_checkpoints/" + name + "/adapter_config.json");
     CHECK(c.others.empty());
@@ -317,9 +340,9 @@ TEST_CASE("layers_to_transform keeps the layers of these numbers", "[io]") {
   CHECK(c.targets("m.layers.3.a.q"));
   CHECK_FALSE(c.targets("m.h.2.q"));
   CHECK_FALSE(c.targets("m.h.13.q"));
-  CHECK(c.targets("m.h.01.q"));  // a number, not a text
-  CHECK_FALSE(c.targets("m.q"));  // no layer
-  CHECK(c.targets("q"));        // a whole name is not asked for its layer
+  CHECK(c.targets("m.h.01.q"));                // a number, not a text
+  CHECK_FALSE(c.targets("m.q"));               // no layer
+  CHECK(c.targets("q"));                       // a whole name is not asked for its layer
   CHECK(c.targets("m.layers.1.experts.0.q"));  // the first number
   CHECK_FALSE(c.targets("m.layers.0.experts.1.q"));
   CHECK_FALSE(c.targets("m.h.1x.q"));
@@ -350,26 +373,35 @@ TEST_CASE("layers_pattern says after which name the number stands", "[io]") {
   CHECK_FALSE(c.targets("m.xlayers.1.q"));
   CHECK_FALSE(c.targets("layers.1.q"));
   // The first that is found at all decides, not the first in the name.
-  auto const two = parse(R"("target_modules": ["q"], "layers_to_transform": [1], "layers_pattern": ["experts", "layers"])");
+  auto const two =
+      parse(R"("target_modules": ["q"], "layers_to_transform": [1], "layers_pattern": ["experts", "layers"])");
   CHECK(two.targets("m.layers.0.experts.1.q"));
   CHECK_FALSE(two.targets("m.layers.1.experts.0.q"));
   CHECK(two.targets("m.layers.1.q"));
   // An expression.
-  CHECK(parse(R"("target_modules": ["q"], "layers_to_transform": [1], "layers_pattern": "decoder\\.layers")").targets("m.decoder.layers.1.q"));
-  CHECK(parse(R"("target_modules": ["q"], "layers_to_transform": [1], "layers_pattern": "decoder.layers")").targets("m.decoder.layers.1.q"));
+  CHECK(parse(R"("target_modules": ["q"], "layers_to_transform": [1], "layers_pattern": "decoder\\.layers")")
+            .targets("m.decoder.layers.1.q"));
+  CHECK(parse(R"("target_modules": ["q"], "layers_to_transform": [1], "layers_pattern": "decoder.layers")")
+            .targets("m.decoder.layers.1.q"));
   CHECK(parse(R"("target_modules": ["q"], "layers_to_transform": [1], "layers_pattern": "[hl]")").targets("m.l.1.q"));
-  refused(R"("target_modules": ["q"], "layers_to_transform": [1], "layers_pattern": "layers|h")", "layers_pattern", R"(are not supported in "layers|h")");
-  refused(R"("target_modules": ["q"], "layers_to_transform": [1], "layers_pattern": ["h", ".*"])", "layers_pattern", R"(are not supported in ".*")");
+  refused(R"("target_modules": ["q"], "layers_to_transform": [1], "layers_pattern": "layers|h")", "layers_pattern",
+          R"(are not supported in "layers|h")");
+  refused(R"("target_modules": ["q"], "layers_to_transform": [1], "layers_pattern": ["h", ".*"])", "layers_pattern",
+          R"(are not supported in ".*")");
 }
 
 TEST_CASE("combinations that PEFT refuses are refused", "[io]") {
-  refused(R"("target_modules": ".*q", "layers_to_transform": [1])", "layers_to_transform", "cannot be used when target_modules is a string");
-  refused(R"("target_modules": "all-linear", "layers_to_transform": 1)", "layers_to_transform", "cannot be used when target_modules is a string");
-  refused(R"("target_modules": ["q"], "layers_pattern": "h")", "layers_pattern", "cannot be used without layers_to_transform");
+  refused(R"("target_modules": ".*q", "layers_to_transform": [1])", "layers_to_transform",
+          "cannot be used when target_modules is a string");
+  refused(R"("target_modules": "all-linear", "layers_to_transform": 1)", "layers_to_transform",
+          "cannot be used when target_modules is a string");
+  refused(R"("target_modules": ["q"], "layers_pattern": "h")", "layers_pattern",
+          "cannot be used without layers_to_transform");
 }
 
 TEST_CASE("rank_pattern and alpha_pattern: the first key that matches wins", "[io]") {
-  auto const c = parse(R"("r": 8, "lora_alpha": 16, "rank_pattern": {"layers\\.1\\..*q": 2, "q": 4, "1.k": 5, "^m\\.v": 6, "a|b": 7},
+  auto const c = parse(
+      R"("r": 8, "lora_alpha": 16, "rank_pattern": {"layers\\.1\\..*q": 2, "q": 4, "1.k": 5, "^m\\.v": 6, "a|b": 7},
                           "alpha_pattern": {"q": 1.5})");
   CHECK(c.rank_of("m.layers.0.q") == 4);
   CHECK(c.rank_of("m.layers.1.q") == 2);

@@ -90,9 +90,7 @@ E refusal(Call const& call) {
     INFO(e.what());
     REQUIRE(typeid(e) == typeid(E));
     return e;
-  } catch (std::exception const& e) {
-    FAIL("another error: " << e.what());
-  }
+  } catch (std::exception const& e) { FAIL("another error: " << e.what()); }
   FAIL("nothing was thrown");
   throw std::logic_error("not reached");
 }

@@ -64,9 +64,11 @@ TEST_CASE("what is no JSON is refused at its place", "[io]") {
   CHECK(refused("[1, x]", 100).offset == 104);
   CHECK(refused("[1] 2").offset == 4);
   CHECK(refused("{\"a\": 1,}").offset == 8);
-  for (auto const* const text : {"", " ", "{", "[", "[1", "{\"a\"", "{\"a\":", "{\"a\": 1", "\"", "\"a", "nul", "tru", "-",
-                                 "1.", "01", "+1", ".5", "1e", "NaN", "Infinity", "'a'", "{a: 1}", "[1 2]", "[1,]", "}",
-                                 "// c\n1", "/* c */1", "[\"\t\"]", "\"\\x\"", "\"\\u12\"", "\"\\ud800\"", "\"\\udc00\""})
+  for (auto const* const text :
+       {"",   " ",       "{",        "[",        "[1",      "{\"a\"",    "{\"a\":",     "{\"a\": 1",
+        "\"", "\"a",     "nul",      "tru",      "-",       "1.",        "01",          "+1",
+        ".5", "1e",      "NaN",      "Infinity", "'a'",     "{a: 1}",    "[1 2]",       "[1,]",
+        "}",  "// c\n1", "/* c */1", "[\"\t\"]", "\"\\x\"", "\"\\u12\"", "\"\\ud800\"", "\"\\udc00\""})
     refused(text);
 }
 
@@ -86,8 +88,8 @@ TEST_CASE("zero bytes end nothing", "[io]") {
 }
 
 TEST_CASE("text that is not UTF-8 is refused", "[io]") {
-  for (auto const& bytes : {"\xff"s, "\x80"s, "\xc3"s, "\xc0\xaf"s, "\xe0\x80\xaf"s, "\xed\xa0\x80"s, "\xf4\x90\x80\x80"s,
-                            "\xf5\x80\x80\x80"s, "\xe2\x82"s, "\xf0\x80\x80\xaf"s}) {
+  for (auto const& bytes : {"\xff"s, "\x80"s, "\xc3"s, "\xc0\xaf"s, "\xe0\x80\xaf"s, "\xed\xa0\x80"s,
+                            "\xf4\x90\x80\x80"s, "\xf5\x80\x80\x80"s, "\xe2\x82"s, "\xf0\x80\x80\xaf"s}) {
     INFO(graft::io::escaped(bytes));
     refused("[\"" + bytes + "\"]");
     refused("{\"" + bytes + "\": 1}");

@@ -249,8 +249,8 @@ TEST_CASE("patterns match what their definition says", "[io]") {
 
 TEST_CASE("patterns that backtracking cannot finish are matched in time", "[io]") {
   std::string const a(100'000, 'a');
-  for (auto const* const text : {"(a*)*b", "(a|a)*b", "(a+)+b", "(a|aa)+b", "((a*)*)*b", "(.*a)*b", "(.*)(.*)(.*)(.*)(.*)b",
-                                 "(a?a?a?a?a?a?a?a?)*b", "(|a|a)*b", "(a*)*(a*)*(a*)*b"}) {
+  for (auto const* const text : {"(a*)*b", "(a|a)*b", "(a+)+b", "(a|aa)+b", "((a*)*)*b", "(.*a)*b",
+                                 "(.*)(.*)(.*)(.*)(.*)b", "(a?a?a?a?a?a?a?a?)*b", "(|a|a)*b", "(a*)*(a*)*(a*)*b"}) {
     INFO(text);
     name_pattern const p(text);
     CHECK_FALSE(p.matches(a));
@@ -285,20 +285,26 @@ TEST_CASE("other syntax is a pattern_error that names the pattern and the place"
   CHECK(refused("q_proj{2,3}", "uses {...}, which is not supported").position == 6);
   CHECK(refused("{", "repeats nothing").position == 0);
   CHECK(refused("(?=a)", "of which only (?:...) is supported").position == 1);
-  for (auto const* const text : {"(?!a)b", "(?<=a)b", "(?<!a)b", "(?P<n>a)", "(?P=n)", "(?i)a", "(?i:a)", "(?#c)", "(?>a)", "(?", "(?)"})
+  for (auto const* const text :
+       {"(?!a)b", "(?<=a)b", "(?<!a)b", "(?P<n>a)", "(?P=n)", "(?i)a", "(?i:a)", "(?#c)", "(?>a)", "(?", "(?)"})
     refused(text, "of which only (?:...) is supported");
   CHECK(refused(R"((a)\1)", "uses an escape that is not supported").position == 4);
-  for (auto const* const text : {R"(\b)", R"(\B)", R"(\A)", R"(a\Z)", R"(\0)", R"(\x41)", R"(\u0041)", R"([\b])", R"(\p)", R"(\f)", R"(\r)"})
+  for (auto const* const text :
+       {R"(\b)", R"(\B)", R"(\A)", R"(a\Z)", R"(\0)", R"(\x41)", R"(\u0041)", R"([\b])", R"(\p)", R"(\f)", R"(\r)"})
     refused(text, "uses an escape that is not supported");
   CHECK(refused("a*?", "has a repetition of a repetition").position == 2);
-  for (auto const* const text : {"a+?", "a??", "a**", "a*+", "a++", "a+*", "a*{2}", "(a)+?"}) refused(text, "repetition of a repetition");
-  for (auto const* const text : {"*a", "+", "?", "(*a)", "a|*", "(|+)", "^*", "a$+", "^?a"}) refused(text, "repeats nothing");
+  for (auto const* const text : {"a+?", "a??", "a**", "a*+", "a++", "a+*", "a*{2}", "(a)+?"})
+    refused(text, "repetition of a repetition");
+  for (auto const* const text : {"*a", "+", "?", "(*a)", "a|*", "(|+)", "^*", "a$+", "^?a"})
+    refused(text, "repeats nothing");
   CHECK(refused("a)", "has a ')' without its '('").position == 1);
   refused(")", "has a ')' without its '('");
   for (auto const* const text : {"(", "(a", "((a)", "(a|", "(?:a"}) refused(text, "has a '(' without its ')'");
-  for (auto const* const text : {"[", "[]", "[^", "[^]", "[a", "[a-", "[]a"}) refused(text, "has a '[' without its ']'");
+  for (auto const* const text : {"[", "[]", "[^", "[^]", "[a", "[a-", "[]a"})
+    refused(text, "has a '[' without its ']'");
   refused("[b-a]", "has a range whose end lies before its beginning");
-  for (auto const* const text : {R"([\d-z])", R"([+-\d])", R"([a-\]])"}) refused(text, "uses an escape as the end of a range");
+  for (auto const* const text : {R"([\d-z])", R"([+-\d])", R"([a-\]])"})
+    refused(text, "uses an escape as the end of a range");
   for (auto const* const text : {"\\", "a\\", "[\\"}) refused(text, "ends in a backslash");
 }
 

@@ -34,12 +34,16 @@ using namespace std::string_literals;
 namespace {
 
 std::string const data_folder = GRAFT_TEST_DATA;
-peft_checkpoint real(std::string const& name) { return peft_checkpoint::load(data_folder + "/peft_checkpoints/" + name); }
+peft_checkpoint real(std::string const& name) {
+  return peft_checkpoint::load(data_folder + "/peft_checkpoints/" + name);
+}
 
 /// Tensors with numbers of their own, and a configuration, as files of a folder.
 class made {
  public:
-  explicit made(std::string const& members = R"("r": 2, "lora_alpha": 4, "target_modules": ["q"])") { configure(members); }
+  explicit made(std::string const& members = R"("r": 2, "lora_alpha": 4, "target_modules": ["q"])") {
+    configure(members);
+  }
 
   made& configure(std::string const& members) {
     tests::write(here_ / "adapter_config.json", "{\"peft_type\": \"LORA\", " + members + "}");
@@ -61,7 +65,8 @@ class made {
   /// A and B of a module [3, 5] of this rank.
   template <class T = float>
   made& lora(std::string const& module, index_t rank = 2) {
-    return add<T>("base_model.model." + module + ".lora_A.weight", {rank, 5}).template add<T>("base_model.model." + module + ".lora_B.weight", {3, rank});
+    return add<T>("base_model.model." + module + ".lora_A.weight", {rank, 5})
+        .template add<T>("base_model.model." + module + ".lora_B.weight", {3, rank});
   }
   [[nodiscard]] std::string file() const { return here_ / "adapter_model.safetensors"; }
   [[nodiscard]] std::string config() const { return here_ / "adapter_config.json"; }
@@ -130,7 +135,8 @@ std::string const bias = "base_model.model.m.q.lora_B.bias";
 
 TEST_CASE("a real checkpoint hands out its modules", "[io]") {
   auto const c = real("lora_plain");
-  CHECK(names(c) == std::vector<std::string>{"model.layers.0.self_attn.q_proj", "model.layers.0.self_attn.v_proj", "model.layers.1.self_attn.q_proj", "model.layers.1.self_attn.v_proj"});
+  CHECK(names(c) == std::vector<std::string>{"model.layers.0.self_attn.q_proj", "model.layers.0.self_attn.v_proj",
+                                             "model.layers.1.self_attn.q_proj", "model.layers.1.self_attn.v_proj"});
   CHECK(c.others().empty());
   CHECK(c.replaced().empty());
   CHECK(c.config().r == 8);
@@ -148,7 +154,8 @@ TEST_CASE("a real checkpoint hands out its modules", "[io]") {
   CHECK(c.find("v_proj") == nullptr);
 
   // The numbers are the file's, aligned.
-  auto const f = graft::io::safetensors_file::read(data_folder + "/peft_checkpoints/lora_plain/adapter_model.safetensors");
+  auto const f =
+      graft::io::safetensors_file::read(data_folder + "/peft_checkpoints/lora_plain/adapter_model.safetensors");
   auto const a = f.read_as<float>("base_model.model.model.layers.1.self_attn.v_proj.lora_A.weight");
   auto const b = f.read_as<float>("base_model.model.model.layers.1.self_attn.v_proj.lora_B.weight");
   auto const q = c.lora<float>("model.layers.1.self_attn.v_proj");
@@ -192,7 +199,9 @@ TEST_CASE("ranks and alphas of patterns", "[io]") {
 }
 
 TEST_CASE("modules of a regular expression and of all-linear are targeted", "[io]") {
-  CHECK(names(real("lora_regex")) == std::vector<std::string>{"model.layers.1.mlp.gate_proj", "model.layers.1.self_attn.o_proj", "model.layers.1.self_attn.q_proj"});
+  CHECK(names(real("lora_regex")) == std::vector<std::string>{"model.layers.1.mlp.gate_proj",
+                                                              "model.layers.1.self_attn.o_proj",
+                                                              "model.layers.1.self_attn.q_proj"});
   CHECK(real("lora_all_linear").modules().size() == 14);
   for (auto const* const name : {"lora_regex", "lora_all_linear"}) {
     auto const c = real(name);
@@ -203,13 +212,18 @@ TEST_CASE("modules of a regular expression and of all-linear are targeted", "[io
 
 TEST_CASE("trained biases of the base model replace its own", "[io]") {
   auto const c = real("lora_bias_all");
-  CHECK(replaced(c) == std::vector<std::string>{"model.layers.0.self_attn.k_proj.bias", "model.layers.0.self_attn.o_proj.bias", "model.layers.0.self_attn.q_proj.bias",
-                                                "model.layers.0.self_attn.v_proj.bias", "model.layers.1.self_attn.k_proj.bias", "model.layers.1.self_attn.o_proj.bias",
-                                                "model.layers.1.self_attn.q_proj.bias", "model.layers.1.self_attn.v_proj.bias"});
+  CHECK(replaced(c) ==
+        std::vector<std::string>{"model.layers.0.self_attn.k_proj.bias", "model.layers.0.self_attn.o_proj.bias",
+                                 "model.layers.0.self_attn.q_proj.bias", "model.layers.0.self_attn.v_proj.bias",
+                                 "model.layers.1.self_attn.k_proj.bias", "model.layers.1.self_attn.o_proj.bias",
+                                 "model.layers.1.self_attn.q_proj.bias", "model.layers.1.self_attn.v_proj.bias"});
   CHECK(c.others().empty());
-  auto const f = graft::io::safetensors_file::read(data_folder + "/peft_checkpoints/lora_bias_all/adapter_model.safetensors");
-  CHECK(c.read_replaced("model.layers.0.self_attn.q_proj.bias") == f.read_as<float>("base_model.model.model.layers.0.self_attn.q_proj.base_layer.bias"));
-  CHECK(c.read_replaced("model.layers.0.self_attn.k_proj.bias") == f.read_as<float>("base_model.model.model.layers.0.self_attn.k_proj.bias"));
+  auto const f =
+      graft::io::safetensors_file::read(data_folder + "/peft_checkpoints/lora_bias_all/adapter_model.safetensors");
+  CHECK(c.read_replaced("model.layers.0.self_attn.q_proj.bias") ==
+        f.read_as<float>("base_model.model.model.layers.0.self_attn.q_proj.base_layer.bias"));
+  CHECK(c.read_replaced("model.layers.0.self_attn.k_proj.bias") ==
+        f.read_as<float>("base_model.model.model.layers.0.self_attn.k_proj.bias"));
   CHECK(c.replaced_info("model.layers.0.self_attn.q_proj.bias").shape == std::vector<index_t>{64});
   for (auto const& m : c.modules()) CHECK_FALSE(m.has_bias);  // that would be lora_bias
 }
@@ -236,7 +250,8 @@ TEST_CASE("adapters are handed out in the type that they are stored in", "[io]")
     CHECK(c.find("m.q")->scale == 2);
     bool called = false;
     int const result = c.visit("m.q", [&]<class Adapter>(Adapter const& q) {
-      called = std::is_same_v<typename decltype(q.A)::value_type, T> && std::is_same_v<typename decltype(q.B)::value_type, T>;
+      called = std::is_same_v<typename decltype(q.A)::value_type, T> &&
+               std::is_same_v<typename decltype(q.B)::value_type, T>;
       CHECK_FALSE(Adapter::has_bias);
       CHECK(q.A.shape() == std::array<index_t, 2>{2, 5});
       CHECK(q.B.shape() == std::array<index_t, 2>{3, 2});
@@ -276,11 +291,14 @@ TEST_CASE("adapters outlive a move of the checkpoint", "[io]") {
 }
 
 TEST_CASE("lora_bias is part of the adapter", "[io]") {
-  auto const c = made(R"("r": 2, "lora_alpha": 4, "target_modules": ["q"], "lora_bias": true)").lora("m.q").add(bias, {3}).load();
+  auto const c =
+      made(R"("r": 2, "lora_alpha": 4, "target_modules": ["q"], "lora_bias": true)").lora("m.q").add(bias, {3}).load();
   CHECK(c.find("m.q")->has_bias);
   CHECK(c.others().empty());
   bool const seen = c.visit("m.q", []<class Adapter>(Adapter const& q) {
-    if constexpr (Adapter::has_bias) return q.bias.extent(0) == 3 && graft::load_as<float>(q.bias(0)) == 17.0F && graft::load_as<float>(q.bias(2)) == 19.0F;
+    if constexpr (Adapter::has_bias)
+      return q.bias.extent(0) == 3 && graft::load_as<float>(q.bias(0)) == 17.0F &&
+             graft::load_as<float>(q.bias(2)) == 19.0F;
     else return false;
   });
   CHECK(seen);
@@ -303,16 +321,25 @@ TEST_CASE("A without B and B without A are refused", "[io]") {
 TEST_CASE("ranks that disagree are refused", "[io]") {
   refused(made().add(A, {2, 5}).add(B, {3, 4}), B, "has 4 columns but lora_A has 2 rows; both are the rank");
   refused(made().lora("m.q", 4), A, "has rank 4 but the configuration says 2");
-  refused(made(R"("r": 2, "target_modules": ["q"], "rank_pattern": {"m.q": 3})").lora("m.q", 2), A, "has rank 2 but the configuration says 3");
-  CHECK(made(R"("r": 2, "target_modules": ["q"], "rank_pattern": {"m.q": 3})").lora("m.q", 3).load().modules().size() == 1);
-  refused(made().lora("m.q", 2).add("base_model.model.m.v.lora_A.weight", {0, 5}).add("base_model.model.m.v.lora_B.weight", {3, 0}), "base_model.model.m.v.lora_A.weight", "has rank 0");
+  refused(made(R"("r": 2, "target_modules": ["q"], "rank_pattern": {"m.q": 3})").lora("m.q", 2), A,
+          "has rank 2 but the configuration says 3");
+  CHECK(made(R"("r": 2, "target_modules": ["q"], "rank_pattern": {"m.q": 3})").lora("m.q", 3).load().modules().size() ==
+        1);
+  refused(made()
+              .lora("m.q", 2)
+              .add("base_model.model.m.v.lora_A.weight", {0, 5})
+              .add("base_model.model.m.v.lora_B.weight", {3, 0}),
+          "base_model.model.m.v.lora_A.weight", "has rank 0");
 }
 
 TEST_CASE("types that do not fit are refused or listed", "[io]") {
-  refused(made().add(A, {2, 5}).add<bfloat16>(B, {3, 2}), B, "lora_A, lora_B and their bias are stored as different types");
-  refused(made(R"("r": 2, "target_modules": ["q"], "lora_bias": true)").lora("m.q").add<float16>(bias, {3}), bias.substr(0, bias.size() - 4) + "weight", "different types");
+  refused(made().add(A, {2, 5}).add<bfloat16>(B, {3, 2}), B,
+          "lora_A, lora_B and their bias are stored as different types");
+  refused(made(R"("r": 2, "target_modules": ["q"], "lora_bias": true)").lora("m.q").add<float16>(bias, {3}),
+          bias.substr(0, bias.size() - 4) + "weight", "different types");
   only_listed(made().lora<double>("m.q"), {A, B}, "elements of type F64 are not computed with");
-  only_listed(made().add<std::int8_t>(A, {2, 5}).add<std::int8_t>(B, {3, 2}), {A, B}, "elements of type I8 are not computed with");
+  only_listed(made().add<std::int8_t>(A, {2, 5}).add<std::int8_t>(B, {3, 2}), {A, B},
+              "elements of type I8 are not computed with");
   auto const c = made().lora<double>("m.q").load();
   CHECK(other(c, A)->value == "F64[2, 5]");
 }
@@ -324,7 +351,8 @@ TEST_CASE("layers that are no matrices are listed", "[io]") {
 
 TEST_CASE("DoRA is listed and never handed out as LoRA", "[io]") {
   std::string const magnitude = "base_model.model.m.q.lora_magnitude_vector";
-  only_listed(made(R"("r": 2, "target_modules": ["q"], "use_dora": true)").lora("m.q").add(magnitude, {3}), {A, B, magnitude}, "DoRA is not computed");
+  only_listed(made(R"("r": 2, "target_modules": ["q"], "use_dora": true)").lora("m.q").add(magnitude, {3}),
+              {A, B, magnitude}, "DoRA is not computed");
   only_listed(made(R"("r": 2, "target_modules": ["q"], "use_dora": true)").lora("m.q"), {A, B}, "DoRA is not computed");
   only_listed(made().lora("m.q").add(magnitude, {3}), {A, B, magnitude}, "DoRA is not computed");
   only_listed(made().add(magnitude, {3}), {magnitude}, "DoRA is not computed");
@@ -338,24 +366,34 @@ TEST_CASE("DoRA is listed and never handed out as LoRA", "[io]") {
 
 TEST_CASE("LoRA of embeddings, of fused parameters and of names that are not known is listed", "[io]") {
   std::string const e = "base_model.model.m.embed.lora_embedding_";
-  only_listed(made().add(e + "A", {2, 5}).add(e + "B", {3, 2}), {e + "A", e + "B"}, "this kind of LoRA tensor is not computed");
+  only_listed(made().add(e + "A", {2, 5}).add(e + "B", {3, 2}), {e + "A", e + "B"},
+              "this kind of LoRA tensor is not computed");
   std::string const inner = "base_model.model.m.experts.base_layer.lora_";
-  only_listed(made().add(inner + "A.weight", {4, 5}).add(inner + "B.weight", {3, 4}), {inner + "A.weight", inner + "B.weight"}, "LoRA on a fused parameter");
+  only_listed(made().add(inner + "A.weight", {4, 5}).add(inner + "B.weight", {3, 4}),
+              {inner + "A.weight", inner + "B.weight"}, "LoRA on a fused parameter");
   only_listed(made(R"("r": 2, "target_parameters": ["experts.w"])").lora("m.q"), {A, B}, "LoRA on a fused parameter");
-  for (auto const* const name : {"lora_A.default.weight", "lora_E", "lora_A", "lora_magnitude_vector.weight", "lora_A.bias"}) {
+  for (auto const* const name :
+       {"lora_A.default.weight", "lora_E", "lora_A", "lora_magnitude_vector.weight", "lora_A.bias"}) {
     std::string const full = "base_model.model.m.q."s + name;
     only_listed(made().add(full, {2, 5}), {full}, "this kind of LoRA tensor is not computed");
   }
-  only_listed(made().add("base_model.model..lora_A.weight", {2, 5}), {"base_model.model..lora_A.weight"}, "this kind of LoRA tensor");
+  only_listed(made().add("base_model.model..lora_A.weight", {2, 5}), {"base_model.model..lora_A.weight"},
+              "this kind of LoRA tensor");
 }
 
 TEST_CASE("tensors that nobody mentions are listed", "[io]") {
-  auto const c = made().lora("m.q").add("base_model.model.m.norm.weight", {4}).add("m.k.lora_A.weight", {2, 5}).add("base_model.model.m.k.bias", {3}).load();
+  auto const c = made()
+                     .lora("m.q")
+                     .add("base_model.model.m.norm.weight", {4})
+                     .add("m.k.lora_A.weight", {2, 5})
+                     .add("base_model.model.m.k.bias", {3})
+                     .load();
   CHECK(names(c) == std::vector<std::string>{"m.q"});
   CHECK(c.others().size() == 3);
   REQUIRE(other(c, "base_model.model.m.norm.weight") != nullptr);
   CHECK(other(c, "base_model.model.m.norm.weight")->value == "F32[4]");
-  CHECK(contains(other(c, "base_model.model.m.norm.weight")->reason, "the configuration does not say what this tensor is"));
+  CHECK(contains(other(c, "base_model.model.m.norm.weight")->reason,
+                 "the configuration does not say what this tensor is"));
   REQUIRE(other(c, "m.k.lora_A.weight") != nullptr);
   CHECK(contains(other(c, "m.k.lora_A.weight")->reason, "does not begin with base_model.model."));
   CHECK(other(c, "base_model.model.m.k.bias") != nullptr);  // bias is "none"
@@ -363,17 +401,25 @@ TEST_CASE("tensors that nobody mentions are listed", "[io]") {
 }
 
 TEST_CASE("stray modules are handed out and listed", "[io]") {
-  auto const c = made(R"("r": 2, "target_modules": ["q"], "exclude_modules": ["1.q"])").lora("m.0.q").lora("m.1.q").lora("m.0.v").load();
+  auto const c = made(R"("r": 2, "target_modules": ["q"], "exclude_modules": ["1.q"])")
+                     .lora("m.0.q")
+                     .lora("m.1.q")
+                     .lora("m.0.v")
+                     .load();
   CHECK(names(c) == std::vector<std::string>{"m.0.q", "m.0.v", "m.1.q"});
   CHECK(c.find("m.0.q")->targeted);
   CHECK_FALSE(c.find("m.1.q")->targeted);
   CHECK_FALSE(c.find("m.0.v")->targeted);
   CHECK(c.others().size() == 2);
   CHECK(contains(other(c, "base_model.model.m.1.q.lora_A.weight")->reason, "would not adapt this module"));
-  auto const layers = made(R"("r": 2, "target_modules": ["q"], "layers_to_transform": [1], "layers_pattern": "h")").lora("m.h.0.q").lora("m.h.1.q").load();
+  auto const layers = made(R"("r": 2, "target_modules": ["q"], "layers_to_transform": [1], "layers_pattern": "h")")
+                          .lora("m.h.0.q")
+                          .lora("m.h.1.q")
+                          .load();
   CHECK_FALSE(layers.find("m.h.0.q")->targeted);
   CHECK(layers.find("m.h.1.q")->targeted);
-  auto const saved = made(R"("r": 2, "target_modules": ["q"], "modules_to_save": ["m.q"])").lora("m.q").lora("k.q").load();
+  auto const saved =
+      made(R"("r": 2, "target_modules": ["q"], "modules_to_save": ["m.q"])").lora("m.q").lora("k.q").load();
   CHECK_FALSE(saved.find("m.q")->targeted);
   CHECK(saved.find("k.q")->targeted);
 }
@@ -383,12 +429,13 @@ TEST_CASE("modules_to_save is everything below a name of that end", "[io]") {
                      .add("base_model.model.m.head.weight", {2, 2})
                      .add("base_model.model.m.head.bias", {2})
                      .add("base_model.model.score.inner.weight", {2})
-                     .add("base_model.model.lm_head.weight", {2})             // PEFT asks for the end, dot or not
-                     .add("base_model.model.xhead1.head.weight", {2})         // not the first place where it stands
+                     .add("base_model.model.lm_head.weight", {2})      // PEFT asks for the end, dot or not
+                     .add("base_model.model.xhead1.head.weight", {2})  // not the first place where it stands
                      .add("base_model.model.headx.weight", {2})
                      .add("base_model.model.m.head", {2})
                      .load();
-  CHECK(replaced(c) == std::vector<std::string>{"lm_head.weight", "m.head.bias", "m.head.weight", "score.inner.weight", "xhead1.head.weight"});
+  CHECK(replaced(c) == std::vector<std::string>{"lm_head.weight", "m.head.bias", "m.head.weight", "score.inner.weight",
+                                                "xhead1.head.weight"});
   CHECK(c.others().size() == 2);
   CHECK(other(c, "base_model.model.headx.weight") != nullptr);
   CHECK(other(c, "base_model.model.m.head") != nullptr);
@@ -398,8 +445,10 @@ TEST_CASE("two tensors cannot take the place of one", "[io]") {
   std::string const all = R"("r": 2, "target_modules": ["q"], "bias": "all")";
   auto const c = made(all).lora("m.q").add("base_model.model.m.q.base_layer.bias", {3}).load();
   CHECK(replaced(c) == std::vector<std::string>{"m.q.bias"});
-  auto const e = refused(made(all).lora("m.q").add("base_model.model.m.q.base_layer.bias", {3}).add("base_model.model.m.q.bias", {3}), "base_model.model.m.q.bias",
-                         "takes the place of \"m.q.bias\", and so does \"base_model.model.m.q.base_layer.bias\"");
+  auto const e = refused(
+      made(all).lora("m.q").add("base_model.model.m.q.base_layer.bias", {3}).add("base_model.model.m.q.bias", {3}),
+      "base_model.model.m.q.bias",
+      "takes the place of \"m.q.bias\", and so does \"base_model.model.m.q.base_layer.bias\"");
   static_cast<void>(e);
 }
 
@@ -416,7 +465,8 @@ TEST_CASE("replaced tensors are read as float", "[io]") {
 
 TEST_CASE("other types of adapters are not supported", "[io]") {
   tests::folder const here;
-  std::filesystem::copy(data_folder + "/peft_checkpoints/lora_plain/adapter_model.safetensors", here / "adapter_model.safetensors");
+  std::filesystem::copy(data_folder + "/peft_checkpoints/lora_plain/adapter_model.safetensors",
+                        here / "adapter_model.safetensors");
   for (auto const* const type : {"IA3", "VERA", "lora", "\\u001b"}) {
     tests::write(here / "adapter_config.json", "{\"peft_type\": \""s + type + "\", \"r\": \"x\"}");
     auto const e = refusal<unsupported_error>([&] { return peft_checkpoint::load(here.path()); });
@@ -428,8 +478,9 @@ TEST_CASE("other types of adapters are not supported", "[io]") {
 }
 
 TEST_CASE("settings that would change every number are not supported", "[io]") {
-  for (auto const* const key : {"use_qalora", "use_bdlora", "alora_invocation_tokens", "layer_replication", "megatron_config", "velora_config", "kasa_config",
-                                "monteclora_config", "arrow_config"}) {
+  for (auto const* const key :
+       {"use_qalora", "use_bdlora", "alora_invocation_tokens", "layer_replication", "megatron_config", "velora_config",
+        "kasa_config", "monteclora_config", "arrow_config"}) {
     made const m(R"("r": 2, "target_modules": ["q"], ")"s + key + "\": [1]");
     m.save();
     auto const e = refusal<unsupported_error>([&] { return peft_checkpoint::load(m.path()); });
@@ -440,7 +491,8 @@ TEST_CASE("settings that would change every number are not supported", "[io]") {
 }
 
 TEST_CASE("settings that change something else are listed", "[io]") {
-  for (auto const* const setting : {R"("trainable_token_indices": [1])", R"("ensure_weight_tying": true)", R"("init_lora_weights": "pissa")"}) {
+  for (auto const* const setting :
+       {R"("trainable_token_indices": [1])", R"("ensure_weight_tying": true)", R"("init_lora_weights": "pissa")"}) {
     auto const c = made(R"("r": 2, "target_modules": ["q"], )"s + setting).lora("m.q").load();
     INFO(setting);
     CHECK(c.modules().size() == 1);
@@ -458,7 +510,8 @@ TEST_CASE("files that are missing or broken are named", "[io]") {
   made const m;
   auto const absent = refusal<file_error>([&] { return peft_checkpoint::load(m.path()); });
   CHECK(absent.file == m.path() + "/adapter_model.safetensors");
-  CHECK(refusal<file_error>([&] { return peft_checkpoint::load(m.path() + "/none"); }).file == m.path() + "/none/adapter_config.json");
+  CHECK(refusal<file_error>([&] { return peft_checkpoint::load(m.path() + "/none"); }).file ==
+        m.path() + "/none/adapter_config.json");
   tests::write(m.file(), "1234567");
   CHECK(refusal<format_error>([&] { return peft_checkpoint::load(m.path()); }).file == m.file());
   tests::write(m.config(), "{\"peft_type\": 1}");
@@ -467,7 +520,11 @@ TEST_CASE("files that are missing or broken are named", "[io]") {
 
 TEST_CASE("every byte of a checkpoint may be wrong", "[io][hostile]") {
   made n(R"("r": 2, "target_modules": ["q"], "lora_bias": true, "bias": "all", "modules_to_save": ["h"])");
-  n.lora("m.q").add(bias, {3}).add("base_model.model.m.q.base_layer.bias", {3}).add("base_model.model.h.weight", {2}).save();
+  n.lora("m.q")
+      .add(bias, {3})
+      .add("base_model.model.m.q.base_layer.bias", {3})
+      .add("base_model.model.h.weight", {2})
+      .save();
   std::string const good = tests::read(n.file());
   auto const survives = [&] {
     try {
@@ -475,13 +532,12 @@ TEST_CASE("every byte of a checkpoint may be wrong", "[io][hostile]") {
       double sum = 0;
       for (auto const& each : c.modules())
         c.visit(each.name, [&](auto const& q) {
-          sum += graft::load_as<float>(q.A(q.A.extent(0) - 1, q.A.extent(1) - 1)) + graft::load_as<float>(q.B(q.B.extent(0) - 1, q.B.extent(1) - 1));
+          sum += graft::load_as<float>(q.A(q.A.extent(0) - 1, q.A.extent(1) - 1)) +
+                 graft::load_as<float>(q.B(q.B.extent(0) - 1, q.B.extent(1) - 1));
         });
       for (auto const& [base, stored] : c.replaced()) static_cast<void>(c.replaced_info(base));
       return c.modules().size() + c.replaced().size() + c.others().size() > 0;
-    } catch (graft::error const&) {
-      return true;
-    }
+    } catch (graft::error const&) { return true; }
   };
   REQUIRE(n.load().modules().size() == 1);
   for (std::size_t i = 0; i < good.size(); ++i)

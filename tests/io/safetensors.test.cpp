@@ -50,7 +50,8 @@ std::string one(std::string_view entry, std::string_view data = "1234") {
   return with_header("{\"w\":" + std::string(entry) + "}", data);
 }
 std::string one_f32(std::string_view shape, std::string_view offsets, std::string_view data = "1234") {
-  return one("{\"dtype\":\"F32\",\"shape\":" + std::string(shape) + ",\"data_offsets\":" + std::string(offsets) + "}", data);
+  return one("{\"dtype\":\"F32\",\"shape\":" + std::string(shape) + ",\"data_offsets\":" + std::string(offsets) + "}",
+             data);
 }
 
 /// Refused as a whole: in a sentence with the file's name, the tensor and this reason.
@@ -74,7 +75,8 @@ bool survives(std::string const& bytes) {
     for (auto const& t : f.tensors()) {
       total += f.bytes(t).size();
       if (&f.at(t.name) != &t) return false;
-      if (t.type != dtype::other && f.bytes(t).size() != static_cast<std::size_t>(t.size() * graft::io::width(t.type))) return false;
+      if (t.type != dtype::other && f.bytes(t).size() != static_cast<std::size_t>(t.size() * graft::io::width(t.type)))
+        return false;
       try {
         if (f.read_as<float>(t.name).size() != static_cast<std::size_t>(t.size())) return false;
       } catch (format_error const&) {  // integers
@@ -85,15 +87,12 @@ bool survives(std::string const& bytes) {
       }
       try {
         if (f.view<float, 2>(t.name).size() != t.size()) return false;
-      } catch (format_error const&) {
-      }
+      } catch (format_error const&) {}
     }
     std::uint64_t header = 0;
     std::memcpy(&header, bytes.data(), 8);
     return total + 8 + header == bytes.size();  // every byte belongs to something
-  } catch (graft::error const&) {
-    return true;
-  }
+  } catch (graft::error const&) { return true; }
 }
 
 template <class T>
@@ -102,11 +101,11 @@ tensor_data tensor(std::string name, std::vector<T> const& values, std::vector<i
 }
 template <class T>
 std::string one_value(T value, std::string_view type) {
-  return one("{\"dtype\":\"" + std::string(type) + "\",\"shape\":[],\"data_offsets\":[0," + std::to_string(sizeof(T)) + "]}",
-             bytes_of(std::vector<T>{value}));
+  return one(
+      "{\"dtype\":\"" + std::string(type) + "\",\"shape\":[],\"data_offsets\":[0," + std::to_string(sizeof(T)) + "]}",
+      bytes_of(std::vector<T>{value}));
 }
-template <class T>
-concept viewable = requires(safetensors_file const& f) { f.view<T, 1>("a"); };
+template <class T> concept viewable = requires(safetensors_file const& f) { f.view<T, 1>("a"); };
 
 }  // namespace
 
@@ -134,7 +133,9 @@ TEST_CASE("a file is its tensors, in the order of their data, and its metadata",
   CHECK(parse(with_header("{}")).tensors().empty());
   CHECK(parse(with_header("{}     ")).tensors().empty());  // padding
   // The order of the header is not that of the data.
-  auto const turned = parse(with_header(R"({"z":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"y":{"dtype":"U8","shape":[1],"data_offsets":[1,2]}})", "zy"));
+  auto const turned = parse(with_header(
+      R"({"z":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"y":{"dtype":"U8","shape":[1],"data_offsets":[1,2]}})",
+      "zy"));
   CHECK(turned.tensors()[0].name == "z");
 }
 
@@ -169,7 +170,9 @@ TEST_CASE("files with changed bytes are refused or sound", "[io][hostile]") {
 TEST_CASE("files with bytes inserted, removed and mixed are refused or sound", "[io][hostile]") {
   std::string const good = small_file();
   tests::random_bits bits(11);
-  auto const place = [&](std::size_t size) { return static_cast<std::size_t>(bits.below(static_cast<std::int64_t>(size))); };
+  auto const place = [&](std::size_t size) {
+    return static_cast<std::size_t>(bits.below(static_cast<std::int64_t>(size)));
+  };
   auto const fix_length = [](std::string& s, std::size_t data) {  // so that the change reaches what is behind it
     if (s.size() < 8 + data) return;
     std::uint64_t const header = s.size() - 8 - data;
@@ -228,20 +231,24 @@ TEST_CASE("names that stand there twice are refused", "[io][hostile]") {
   std::string const entry = R"({"dtype":"U8","shape":[1],"data_offsets":[0,1]})";
   refused(with_header("{\"w\":" + entry + ",\"w\":" + entry + "}", "1"), "w", "this key stands there twice");
   refused(with_header("{\"w\":" + entry + ",\"\\u0077\":" + entry + "}", "1"), "w", "this key stands there twice");
-  refused(one(R"({"dtype":"U8","dtype":"U8","shape":[1],"data_offsets":[0,1]})", "1"), "dtype", "this key stands there twice");
+  refused(one(R"({"dtype":"U8","dtype":"U8","shape":[1],"data_offsets":[0,1]})", "1"), "dtype",
+          "this key stands there twice");
   refused(with_header(R"({"__metadata__":{"k":"1","k":"2"}})"), "k", "this key stands there twice");
   refused(with_header(R"({"__metadata__":{},"__metadata__":{}})"), "__metadata__", "this key stands there twice");
 }
 
 TEST_CASE("metadata is an object of strings", "[io][hostile]") {
-  for (auto const* const v : {"1", "null", "[]", "\"s\""}) refused(with_header("{\"__metadata__\":"s + v + "}"), "__metadata__", "must be an object of strings");
+  for (auto const* const v : {"1", "null", "[]", "\"s\""})
+    refused(with_header("{\"__metadata__\":"s + v + "}"), "__metadata__", "must be an object of strings");
   for (auto const* const v : {"1", "null", "{}", "[\"s\"]"})
-    refused(with_header("{\"__metadata__\":{\"k\\n\":"s + v + "}}"), "__metadata__", R"(the metadata value of "k\x0a" must be a string)");
+    refused(with_header("{\"__metadata__\":{\"k\\n\":"s + v + "}}"), "__metadata__",
+            R"(the metadata value of "k\x0a" must be a string)");
 }
 
 TEST_CASE("an entry has exactly dtype, shape and data_offsets", "[io][hostile]") {
-  for (auto const* const entry : {"1", "null", "[]", "{}", R"({"dtype":"U8","shape":[1]})", R"({"dtype":"U8","shape":[1],"offsets":[0,1]})",
-                                  R"({"dtype":"U8","shape":[1],"data_offsets":[0,1],"more":1})"})
+  for (auto const* const entry :
+       {"1", "null", "[]", "{}", R"({"dtype":"U8","shape":[1]})", R"({"dtype":"U8","shape":[1],"offsets":[0,1]})",
+        R"({"dtype":"U8","shape":[1],"data_offsets":[0,1],"more":1})"})
     refused(one(entry, "1"), "w", "must have exactly dtype, shape and data_offsets");
   for (auto const* const type : {"1", "null", "[\"U8\"]"})
     refused(one("{\"dtype\":"s + type + R"(,"shape":[1],"data_offsets":[0,1]})", "1"), "w", "dtype must be a string");
@@ -249,9 +256,10 @@ TEST_CASE("an entry has exactly dtype, shape and data_offsets", "[io][hostile]")
 }
 
 TEST_CASE("shapes that are no shapes are refused", "[io][hostile]") {
-  for (auto const* const shape : {"1", "null", "{}", "\"1\""}) refused(one_f32(shape, "[0,4]"), "w", "shape must be an array");
-  for (auto const* const shape : {"[-1]", "[1.0]", "[1e0]", "[\"1\"]", "[null]", "[[1]]", "[true]", "[-0]", "[9223372036854775808]",
-                                  "[18446744073709551615]", "[18446744073709551616]"})
+  for (auto const* const shape : {"1", "null", "{}", "\"1\""})
+    refused(one_f32(shape, "[0,4]"), "w", "shape must be an array");
+  for (auto const* const shape : {"[-1]", "[1.0]", "[1e0]", "[\"1\"]", "[null]", "[[1]]", "[true]", "[-0]",
+                                  "[9223372036854775808]", "[18446744073709551615]", "[18446744073709551616]"})
     refused(one_f32(shape, "[0,4]"), "w", "an extent must be a whole number from 0 to 2^63 - 1");
   std::string many = "[1";
   for (int i = 1; i < 32; ++i) many += ",1";
@@ -270,8 +278,10 @@ TEST_CASE("sizes that overflow are refused", "[io][hostile]") {
 }
 
 TEST_CASE("offsets that are no place in the file are refused", "[io][hostile]") {
-  for (auto const* const offsets : {"[0]", "[0,4,4]", "[]", "4", "{}", "null"}) refused(one_f32("[1]", offsets), "w", "data_offsets must be two numbers");
-  for (auto const* const offsets : {"[-4,0]", "[0,4.0]", "[\"0\",4]", "[0,9223372036854775808]", "[18446744073709551615,4]"})
+  for (auto const* const offsets : {"[0]", "[0,4,4]", "[]", "4", "{}", "null"})
+    refused(one_f32("[1]", offsets), "w", "data_offsets must be two numbers");
+  for (auto const* const offsets :
+       {"[-4,0]", "[0,4.0]", "[\"0\",4]", "[0,9223372036854775808]", "[18446744073709551615,4]"})
     refused(one_f32("[1]", offsets), "w", "an offset must be a whole number from 0 to 2^63 - 1");
   refused(one_f32("[1]", "[4,0]"), "w", "its data begins at 4, after its end at 0");
   refused(one_f32("[1]", "[0,8]"), "w", "its data ends at 8 but the file has 4 bytes of data");
@@ -280,27 +290,34 @@ TEST_CASE("offsets that are no place in the file are refused", "[io][hostile]") 
 
 TEST_CASE("bytes that belong to two tensors or to none are refused", "[io][hostile]") {
   auto const two = [](std::string const& a, std::string const& b, std::string_view data) {
-    return with_header("{\"a\":{\"dtype\":\"U8\",\"shape\":[2],\"data_offsets\":" + a + "},\"b\":{\"dtype\":\"U8\",\"shape\":[2],\"data_offsets\":" + b + "}}", data);
+    return with_header("{\"a\":{\"dtype\":\"U8\",\"shape\":[2],\"data_offsets\":" + a +
+                           "},\"b\":{\"dtype\":\"U8\",\"shape\":[2],\"data_offsets\":" + b + "}}",
+                       data);
   };
   auto const header = static_cast<index_t>(two("[0,2]", "[2,4]", "").size());
   CHECK(parse(two("[0,2]", "[2,4]", "1234")).tensors().size() == 2);
   CHECK(refused(two("[0,2]", "[1,3]", "123"), "b", "its bytes overlap those of another tensor").offset == header + 1);
   CHECK(refused(two("[0,2]", "[0,2]", "12"), "b", "overlap").offset == header);
-  CHECK(refused(two("[0,2]", "[3,5]", "12345"), "b", "there are bytes before it that belong to no tensor").offset == header + 3);
-  CHECK(refused(two("[1,3]", "[3,5]", "12345"), "a", "there are bytes before it that belong to no tensor").offset == header + 1);
+  CHECK(refused(two("[0,2]", "[3,5]", "12345"), "b", "there are bytes before it that belong to no tensor").offset ==
+        header + 3);
+  CHECK(refused(two("[1,3]", "[3,5]", "12345"), "a", "there are bytes before it that belong to no tensor").offset ==
+        header + 1);
   CHECK(refused(two("[0,2]", "[2,4]", "12345"), "", "there are 1 bytes after the last tensor").offset == header + 4);
   refused(with_header("{}", "1"), "", "there are 1 bytes after the last tensor");
 }
 
 TEST_CASE("tensors without elements take no bytes", "[io]") {
-  auto const f = parse(with_header(R"({"a":{"dtype":"F32","shape":[0,9000000000000000000],"data_offsets":[0,0]},"b":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"c":{"dtype":"F64","shape":[3,0],"data_offsets":[1,1]}}   )", "1"));
+  auto const f = parse(with_header(
+      R"({"a":{"dtype":"F32","shape":[0,9000000000000000000],"data_offsets":[0,0]},"b":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"c":{"dtype":"F64","shape":[3,0],"data_offsets":[1,1]}}   )",
+      "1"));
   REQUIRE(f.at("a").begin % 8 == 0);
   CHECK(f.at("a").size() == 0);
   CHECK(f.read_as<float>("a").empty());
   CHECK(f.view<float, 2>("a").shape() == std::array<index_t, 2>{0, 9'000'000'000'000'000'000});
   CHECK(f.read_as<double>("c").empty());
   // Strides of such a view would overflow.
-  auto const g = parse(with_header(R"({"a":{"dtype":"F32","shape":[0,9000000000000000000,4],"data_offsets":[0,0]}}    )"));
+  auto const g =
+      parse(with_header(R"({"a":{"dtype":"F32","shape":[0,9000000000000000000,4],"data_offsets":[0,0]}}    )"));
   REQUIRE(g.at("a").begin % 8 == 0);
   CHECK_THROWS_AS((g.view<float, 3>("a")), graft::error);
 }
@@ -317,13 +334,17 @@ TEST_CASE("element types that graft does not know are listed and never read", "[
   CHECK(contains(e.what(), "graft does not read elements of type \"F8_E4M3\""));
   auto const v = refusal<format_error>([&] { return f.view<float, 1>("w"); });
   CHECK(contains(v.what(), "is stored as \"F8_E4M3\", not as F32"));
-  CHECK(tests::printable(refusal<format_error>([&] { return parse(one("{\"dtype\":\"\\u001b[2J\",\"shape\":[],\"data_offsets\":[0,4]}")).view<float, 1>("w"); }).what()));
+  CHECK(tests::printable(
+      refusal<format_error>([&] {
+        return parse(one("{\"dtype\":\"\\u001b[2J\",\"shape\":[],\"data_offsets\":[0,4]}")).view<float, 1>("w");
+      }).what()));
   static_assert(viewable<float> && viewable<double> && viewable<bfloat16> && viewable<float16>);
   static_assert(!viewable<std::uint8_t> && !viewable<char>);  // read_as
 }
 
 TEST_CASE("a view shows the tensor in place", "[io]") {
-  auto const f = parse(with_header(R"({"a":{"dtype":"F32","shape":[2,2],"data_offsets":[0,16]}}       )", bytes_of(std::vector<float>{1, 2, 3, 4})));
+  auto const f = parse(with_header(R"({"a":{"dtype":"F32","shape":[2,2],"data_offsets":[0,16]}}       )",
+                                   bytes_of(std::vector<float>{1, 2, 3, 4})));
   REQUIRE(f.at("a").begin % 4 == 0);
   auto const v = f.view<float, 2>("a");
   CHECK(v.shape() == std::array<index_t, 2>{2, 2});
@@ -341,7 +362,8 @@ TEST_CASE("a view shows the tensor in place", "[io]") {
 TEST_CASE("misaligned data is refused as a view and read as a copy", "[io]") {
   std::vector<double> const values{1.5, -2.5};
   for (std::size_t padding = 0; padding < 8; ++padding) {
-    auto const f = parse(with_header(R"({"a":{"dtype":"F64","shape":[2],"data_offsets":[0,16]}})" + std::string(padding, ' '), bytes_of(values)));
+    auto const f = parse(with_header(
+        R"({"a":{"dtype":"F64","shape":[2],"data_offsets":[0,16]}})" + std::string(padding, ' '), bytes_of(values)));
     CHECK(f.read_as<double>("a") == values);
     CHECK(f.read_as<float>("a") == std::vector<float>{1.5F, -2.5F});
     if (f.at("a").begin % 8 == 0) {
@@ -409,8 +431,11 @@ TEST_CASE("integers are no floating numbers, and the reverse", "[io]") {
   auto const e = refusal<format_error>([] { return parse(one_value<std::int32_t>(1, "I32")).read_as<float>("w"); });
   CHECK(contains(e.what(), "is stored as I32, which is not converted to the type asked for"));
   CHECK(e.tensor == "w");
-  CHECK(contains(refusal<format_error>([] { return parse(one_value(1.0F, "F32")).read_as<std::int32_t>("w"); }).what(), "is stored as F32"));
-  CHECK(contains(refusal<format_error>([] { return parse(one_value<std::uint8_t>(1, "BOOL")).read_as<float>("w"); }).what(), "is stored as BOOL"));
+  CHECK(contains(refusal<format_error>([] { return parse(one_value(1.0F, "F32")).read_as<std::int32_t>("w"); }).what(),
+                 "is stored as F32"));
+  CHECK(contains(
+      refusal<format_error>([] { return parse(one_value<std::uint8_t>(1, "BOOL")).read_as<float>("w"); }).what(),
+      "is stored as BOOL"));
 }
 
 TEST_CASE("what is written is read again", "[io]") {
@@ -418,7 +443,9 @@ TEST_CASE("what is written is read again", "[io]") {
   std::vector<std::uint16_t> const u16{1, 2, 3};
   std::vector<std::int8_t> const i8{-1};
   std::map<std::string, std::string> const metadata{{"format", "pt"}, {"\xc3\xa9\"\n", "\x01"}};
-  std::string const bytes = safetensors_bytes({tensor("x", i8, {1, 1}), tensor("y\n\"\xc3\xa9", f64, {2}), tensor("z", u16, {3}), tensor("", std::vector<float>{}, {0, 5})}, metadata);
+  std::string const bytes = safetensors_bytes({tensor("x", i8, {1, 1}), tensor("y\n\"\xc3\xa9", f64, {2}),
+                                               tensor("z", u16, {3}), tensor("", std::vector<float>{}, {0, 5})},
+                                              metadata);
   auto const f = parse(bytes);
   CHECK(f.metadata() == metadata);
   CHECK(f.tensors().size() == 4);
@@ -432,7 +459,8 @@ TEST_CASE("what is written is read again", "[io]") {
 }
 
 TEST_CASE("files of the reference implementation are written again byte for byte", "[io]") {
-  for (auto const* const name : {"lora_plain", "lora_patterns", "lora_bias_all", "lora_modules_to_save", "lora_regex", "lora_rslora", "lora_all_linear"}) {
+  for (auto const* const name : {"lora_plain", "lora_patterns", "lora_bias_all", "lora_modules_to_save", "lora_regex",
+                                 "lora_rslora", "lora_all_linear"}) {
     std::string const path = data_folder + "/peft_checkpoints/" + name + "/adapter_model.safetensors";
     auto const f = safetensors_file::read(path);
     std::vector<tensor_data> all;
@@ -445,8 +473,10 @@ TEST_CASE("files of the reference implementation are written again byte for byte
 
 TEST_CASE("tensors are written in the reference implementation's order", "[io]") {
   // By type, from the last of its list to the first, then by name.
-  std::vector<std::pair<dtype, std::size_t>> const order{{dtype::u64, 8}, {dtype::i64, 8}, {dtype::f64, 8}, {dtype::f32, 4}, {dtype::u32, 4}, {dtype::i32, 4}, {dtype::bf16, 2},
-                                                         {dtype::f16, 2}, {dtype::u16, 2}, {dtype::i16, 2}, {dtype::i8, 1}, {dtype::u8, 1}, {dtype::boolean, 1}};
+  std::vector<std::pair<dtype, std::size_t>> const order{
+      {dtype::u64, 8}, {dtype::i64, 8},  {dtype::f64, 8},    {dtype::f32, 4}, {dtype::u32, 4},
+      {dtype::i32, 4}, {dtype::bf16, 2}, {dtype::f16, 2},    {dtype::u16, 2}, {dtype::i16, 2},
+      {dtype::i8, 1},  {dtype::u8, 1},   {dtype::boolean, 1}};
   std::string const zeros(8, '\0');
   std::vector<tensor_data> all;
   std::vector<std::string> expected;
@@ -468,7 +498,8 @@ TEST_CASE("tensors are written in the reference implementation's order", "[io]")
 TEST_CASE("the header is compact JSON, padded with spaces to 8 bytes", "[io]") {
   std::vector<float> const v{1};
   std::string const bytes = safetensors_bytes({tensor("w", v, {1})}, {{"b", "2"}, {"a", "1"}});
-  std::string const header = R"({"__metadata__":{"a":"1","b":"2"},"w":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})";
+  std::string const header =
+      R"({"__metadata__":{"a":"1","b":"2"},"w":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})";
   CHECK(bytes == with_header(header + std::string((8 - header.size() % 8) % 8, ' '), bytes_of(v)));
 }
 
@@ -479,16 +510,19 @@ TEST_CASE("views are written when they are contiguous", "[io]") {
   CHECK(t.type == dtype::f32);
   CHECK(t.shape == std::vector<index_t>{2, 3});
   CHECK(parse(safetensors_bytes({t})).read_as<float>("w") == v);
-  auto const e = refusal<argument_error>([&] { return graft::io::to_write("w\n", graft::transposed(graft::view(v.data(), 2, 3))); });
+  auto const e = refusal<argument_error>(
+      [&] { return graft::io::to_write("w\n", graft::transposed(graft::view(v.data(), 2, 3))); });
   CHECK(contains(e.what(), R"("w\x0a" is not contiguous; copy it first)"));
   CHECK_THROWS_AS(graft::io::to_write("w", graft::view(v.data(), 2, 2, graft::row_stride{3})), argument_error);
-  CHECK(graft::io::to_write("w", graft::view(v.data(), 1, 2, graft::row_stride{3})).shape == std::vector<index_t>{1, 2});  // one row has no next one
+  CHECK(graft::io::to_write("w", graft::view(v.data(), 1, 2, graft::row_stride{3})).shape ==
+        std::vector<index_t>{1, 2});  // one row has no next one
 }
 
 TEST_CASE("what could not be read again is not written", "[io]") {
   std::string const four = "1234";
   auto const data = tests::as_bytes(four);
-  auto const refuses = [](std::vector<tensor_data> const& tensors, std::string_view reason, std::map<std::string, std::string> const& metadata = {}) {
+  auto const refuses = [](std::vector<tensor_data> const& tensors, std::string_view reason,
+                          std::map<std::string, std::string> const& metadata = {}) {
     auto const e = refusal<argument_error>([&] { return safetensors_bytes(tensors, metadata); });
     INFO(e.what());
     CHECK(contains(e.what(), "graft::io::write_safetensors: "));
@@ -533,7 +567,8 @@ TEST_CASE("a disk that is full leaves the old file", "[io]") {
     tests::write(here / "f", "before");
     std::filesystem::create_symlink("/dev/full", here / "f.partial");
     std::vector<float> const v(size);
-    auto const e = refusal<file_error>([&] { return graft::io::write_safetensors(here / "f", {tensor("w", v, {static_cast<index_t>(size)})}), 0; });
+    auto const e = refusal<file_error>(
+        [&] { return graft::io::write_safetensors(here / "f", {tensor("w", v, {static_cast<index_t>(size)})}), 0; });
     CHECK(e.file == here / "f");
     CHECK(contains(e.what(), "cannot be written: "));
     CHECK(tests::read(here / "f") == "before");
@@ -565,7 +600,8 @@ TEST_CASE("a mapped file is what a read one is", "[io]") {
   }
   tests::folder const here;
   tests::write(here / "empty", "");
-  CHECK(contains(refusal<format_error>([&] { return safetensors_file::map(here / "empty"); }).what(), "the file has 0 bytes"));
+  CHECK(contains(refusal<format_error>([&] { return safetensors_file::map(here / "empty"); }).what(),
+                 "the file has 0 bytes"));
   CHECK(refusal<file_error>([&] { return safetensors_file::map(here / "absent"); }).file == here / "absent");
   CHECK(refusal<file_error>([&] { return safetensors_file::read(here / "absent"); }).file == here / "absent");
   CHECK(refusal<format_error>([&] { return safetensors_file::read(here / "empty"); }).file == here / "empty");

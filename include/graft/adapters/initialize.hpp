@@ -45,11 +45,13 @@ consteval bool mandates_initialize() {
   using B = decltype(L::B);
   using Bias = bias_of_t<L>;
   GRAFT_MANDATE_EXECUTOR("initialize", E)
-  static_assert(!is_panels<A> && !is_panels<B>, "graft::initialize: this adapter is packed for add_delta; use the original");
+  static_assert(!is_panels<A> && !is_panels<B>,
+                "graft::initialize: this adapter is packed for add_delta; use the original");
   GRAFT_MANDATE_OUTPUT("initialize", "A", E, A, 2)
   GRAFT_MANDATE_OUTPUT("initialize", "B", E, B, 2)
   if constexpr (is_there<Bias>) { GRAFT_MANDATE_OUTPUT("initialize", "bias", E, Bias, 1) }
-  return accepted_output<E, A, 2> && accepted_output<E, B, 2> && accepted_output_or_none<E, Bias, 1> && !is_panels<A> && !is_panels<B>;
+  return accepted_output<E, A, 2> && accepted_output<E, B, 2> && accepted_output_or_none<E, Bias, 1> && !is_panels<A> &&
+         !is_panels<B>;
 }
 
 inline namespace GRAFT_TARGET {
@@ -134,10 +136,12 @@ void initialize(E const& ex, L const& l, orthogonal const& how) {
     index_t const n = l.in_features();
     index_t const m = l.out_features();
     if (r % 2 != 0) [[unlikely]]
-      detail::raise(argument_error(detail::text("graft::initialize: the rank is ", r, " but the orthogonal initialisation needs an even one")));
+      detail::raise(argument_error(
+          detail::text("graft::initialize: the rank is ", r, " but the orthogonal initialisation needs an even one")));
     detail::scratch_block const memory(detail::resource_of(ex), initialize_scratch_bytes(l, how));
     auto* const q = reinterpret_cast<double*>(memory.data());
-    auto* const draws = reinterpret_cast<value*>(memory.data() + detail::scratch_size(r, r, sizeof(double), "initialize"));
+    auto* const draws =
+        reinterpret_cast<value*>(memory.data() + detail::scratch_size(r, r, sizeof(double), "initialize"));
     kernels::fill_normal(ex, {how.seed, how.stream}, view(q, r, r));
     ex.fence();
     if (!detail::orthonormalize_rows(q, r)) [[unlikely]]

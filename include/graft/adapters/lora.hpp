@@ -35,7 +35,8 @@ namespace graft::inline GRAFT_CONTRACT {
 /// `lora_bias`. The scale must be given. Rank r > 0 is checked where the adapter is used.
 template <class MatrixA, class MatrixB, class Bias = none_t>
 struct lora {
-  static_assert(matrix_view<MatrixA> && matrix_view<MatrixB>, "graft::lora: A and B must be matrix views; wrap the data: graft::view(pointer, rows, columns)");
+  static_assert(matrix_view<MatrixA> && matrix_view<MatrixB>,
+                "graft::lora: A and B must be matrix views; wrap the data: graft::view(pointer, rows, columns)");
   static_assert(optional_vector<Bias>, "graft::lora: bias must be a vector view or graft::none");
 
   MatrixA A;
@@ -89,10 +90,11 @@ void add_delta(E const& ex, lora<MA, MB, MBias> const& l, X const& x, Y const& y
       kernels::low_rank_add(ex, x, l.A, l.B, y, l.scale);
       kernels::add_bias(ex, l.bias, y, l.scale);
     } else
-      detail::in_row_blocks<detail::sums_of<MA, MB, MBias, X>>(ex, "add_delta", y, [&](index_t first, index_t count, auto const& block) {
-        kernels::low_rank_add(ex, rows(x, first, count), l.A, l.B, block, l.scale);
-        kernels::add_bias(ex, l.bias, block, l.scale);
-      });
+      detail::in_row_blocks<detail::sums_of<MA, MB, MBias, X>>(
+          ex, "add_delta", y, [&](index_t first, index_t count, auto const& block) {
+            kernels::low_rank_add(ex, rows(x, first, count), l.A, l.B, block, l.scale);
+            kernels::add_bias(ex, l.bias, block, l.scale);
+          });
   }
 }
 /// Scratch of `add_delta` beside that of its kernels. Name x when it may be of double: add_delta_scratch_bytes(l, y, x).
@@ -106,7 +108,8 @@ template <class MA, class MB, class MBias, class Y, class... Others>
 /// The same with dropout on x: x_dropped = mask x, y += s ((x_dropped A^T) B^T + bias). `x_dropped`[T, n] is the caller's;
 /// keep it for `backward`. A 16-bit x_dropped rounds x / (1 - p) once. It may not overlap anything else.
 template <class E, class MA, class MB, class MBias, class X, class Y, class D>
-void add_delta(E const& ex, lora<MA, MB, MBias> const& l, dropout const& mask, X const& x, Y const& y, D const& x_dropped) {
+void add_delta(E const& ex, lora<MA, MB, MBias> const& l, dropout const& mask, X const& x, Y const& y,
+               D const& x_dropped) {
   if constexpr (detail::mandates_add_delta<E, lora<MA, MB, MBias>, X, Y, D>()) {
     detail::expects_add_delta(l, x, y);
     detail::expects_shape("add_delta", "x_dropped", x_dropped, "x", x, 0, "x", x, 1);
@@ -129,9 +132,10 @@ void add_delta(E const& ex, lora<MA, MB, MBias> const& l, dropout const& mask, X
 /// Determinism  equal bits for every number of threads.
 /// Cost         2 T r (n + m) flops for v and dB; 2 T r m for u, then 2 T r n each for dA and dx.
 /// Errors       shape_error, argument_error; nothing is written then.
-template <class E, class MA, class MB, class MBias, class X, class DY, class GA, class GB, class GBias, class DX, class S>
-void backward(E const& ex, lora<MA, MB, MBias> const& l, X const& x, DY const& dy, lora_gradients<GA, GB, GBias> const& gradients,
-              DX const& dx, S const& scratch) {
+template <class E, class MA, class MB, class MBias, class X, class DY, class GA, class GB, class GBias, class DX,
+          class S>
+void backward(E const& ex, lora<MA, MB, MBias> const& l, X const& x, DY const& dy,
+              lora_gradients<GA, GB, GBias> const& gradients, DX const& dx, S const& scratch) {
   using L = lora<MA, MB, MBias>;
   if constexpr (detail::mandates_backward<E, L, X, DY, lora_gradients<GA, GB, GBias>, DX, S>()) {
     detail::expects_equal_extents("backward", "x", x, 1, "A", l.A, 1);
@@ -140,7 +144,8 @@ void backward(E const& ex, lora<MA, MB, MBias> const& l, X const& x, DY const& d
       kernels::shrink(ex, x, l.A, scratch, l.scale);
       kernels::expand_add(ex, transposed(dy), transposed(scratch), gradients.B);
     }
-    if constexpr (detail::is_there<GA> || detail::is_there<DX>) kernels::shrink(ex, dy, transposed(l.B), scratch, l.scale);
+    if constexpr (detail::is_there<GA> || detail::is_there<DX>)
+      kernels::shrink(ex, dy, transposed(l.B), scratch, l.scale);
     if constexpr (detail::is_there<GA>) kernels::expand_add(ex, transposed(scratch), transposed(x), gradients.A);
     if constexpr (detail::is_there<DX>) kernels::expand_add(ex, scratch, transposed(l.A), dx);
     if constexpr (detail::is_there<GBias>) kernels::sum_rows(ex, dy, gradients.bias, l.scale);
@@ -149,14 +154,15 @@ void backward(E const& ex, lora<MA, MB, MBias> const& l, X const& x, DY const& d
 
 /// The same with scratch from the executor's resource: `backward_scratch_bytes(l, x)`, double where any argument is.
 template <class E, class MA, class MB, class MBias, class X, class DY, class GA, class GB, class GBias, class DX>
-void backward(E const& ex, lora<MA, MB, MBias> const& l, X const& x, DY const& dy, lora_gradients<GA, GB, GBias> const& gradients,
-              DX const& dx) {
+void backward(E const& ex, lora<MA, MB, MBias> const& l, X const& x, DY const& dy,
+              lora_gradients<GA, GB, GBias> const& gradients, DX const& dx) {
   using G = lora_gradients<GA, GB, GBias>;
   if constexpr (detail::mandates_backward<E, lora<MA, MB, MBias>, X, DY, G, DX, none_t>()) {
     using value = detail::sums_of<MA, MB, X, DY, GA, GB, DX>;
     detail::expects_equal_extents("backward", "x", x, 1, "A", l.A, 1);
     detail::expects_backward(l, "x", x, dy, gradients, dx, none);
-    detail::scratch_block const memory(detail::resource_of(ex), detail::scratch_size(x.extent(0), l.rank(), sizeof(value), "backward"));
+    detail::scratch_block const memory(detail::resource_of(ex),
+                                       detail::scratch_size(x.extent(0), l.rank(), sizeof(value), "backward"));
     backward(ex, l, x, dy, gradients, dx, view(reinterpret_cast<value*>(memory.data()), x.extent(0), l.rank()));
   }
 }
@@ -169,16 +175,20 @@ template <class MA, class MB, class MBias, class X, class... Others>
 
 /// After a forward with dropout: gradients from the kept `x_dropped`; dx += mask (u A), by way of the caller's
 /// `dx_dropped`[T, n], which is overwritten (of float, so that dx is rounded once; `graft::none` when dx is).
-template <class E, class MA, class MB, class MBias, class X, class DY, class GA, class GB, class GBias, class DX, class D>
+template <class E, class MA, class MB, class MBias, class X, class DY, class GA, class GB, class GBias, class DX,
+          class D>
 void backward(E const& ex, lora<MA, MB, MBias> const& l, dropout const& mask, X const& x_dropped, DY const& dy,
               lora_gradients<GA, GB, GBias> const& gradients, DX const& dx, D const& dx_dropped) {
   using G = lora_gradients<GA, GB, GBias>;
-  static_assert(detail::is_there<DX> == detail::is_there<D>, "graft::backward: dx and dx_dropped are both views or both graft::none");
-  if constexpr (detail::mandates_backward<E, lora<MA, MB, MBias>, X, DY, G, DX, none_t>() && detail::is_there<DX> == detail::is_there<D>) {
+  static_assert(detail::is_there<DX> == detail::is_there<D>,
+                "graft::backward: dx and dx_dropped are both views or both graft::none");
+  if constexpr (detail::mandates_backward<E, lora<MA, MB, MBias>, X, DY, G, DX, none_t>() &&
+                detail::is_there<DX> == detail::is_there<D>) {
     if constexpr (!detail::is_there<DX>) backward(ex, l, x_dropped, dy, gradients, none);
     else {
       if (!(mask.probability >= 0.0 && mask.probability < 1.0)) [[unlikely]]
-        detail::raise(argument_error(detail::text("graft::backward: the probability of the dropout is ", mask.probability, " but must lie in [0, 1)")));
+        detail::raise(argument_error(detail::text("graft::backward: the probability of the dropout is ",
+                                                  mask.probability, " but must lie in [0, 1)")));
       detail::expects_equal_extents("backward", "x_dropped", x_dropped, 1, "A", l.A, 1);
       detail::expects_backward(l, "x_dropped", x_dropped, dy, gradients, dx, none);
       detail::expects_shape("backward", "dx_dropped", dx_dropped, "dy", dy, 0, "A", l.A, 1);
@@ -231,7 +241,8 @@ template <class MA, class MB, class MBias>
 /// What is trained: A, B and the bias. r (n + m) elements, and m more with a bias.
 template <class MA, class MB, class MBias>
 [[nodiscard]] auto trainable(lora<MA, MB, MBias> const& l) {
-  if constexpr (detail::is_there<MBias>) return std::tuple{parameter<MA>{"A", l.A}, parameter<MB>{"B", l.B}, parameter<MBias>{"bias", l.bias}};
+  if constexpr (detail::is_there<MBias>)
+    return std::tuple{parameter<MA>{"A", l.A}, parameter<MB>{"B", l.B}, parameter<MBias>{"bias", l.bias}};
   else return std::tuple{parameter<MA>{"A", l.A}, parameter<MB>{"B", l.B}};
 }
 
@@ -247,8 +258,8 @@ template <class E, class MA, class MB, class MBias, class T>
   if constexpr (detail::mandates_pack<E, MB, T>()) {
     detail::expects_low_rank("pack", l);
     if (static_cast<index_t>(memory.size()) < packed_size(l)) [[unlikely]]
-      detail::raise(argument_error(detail::text("graft::pack: B", detail::shape_text(l.B), " needs ", packed_size(l), " elements but the memory has ",
-                                                static_cast<index_t>(memory.size()))));
+      detail::raise(argument_error(detail::text("graft::pack: B", detail::shape_text(l.B), " needs ", packed_size(l),
+                                                " elements but the memory has ", static_cast<index_t>(memory.size()))));
     panels_view<T, typename MB::space_type> const panels{memory.data(), l.out_features(), l.rank()};
     kernels::pack_panels(ex, l.B, panels);
     using packed = panels_view<T const, typename MB::space_type>;

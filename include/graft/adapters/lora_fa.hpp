@@ -27,7 +27,8 @@ namespace graft::inline GRAFT_CONTRACT {
 /// Views and a factor as in `lora`; A is only ever read, and is not among the trained members.
 template <class MatrixA, class MatrixB>
 struct lora_fa {
-  static_assert(matrix_view<MatrixA> && matrix_view<MatrixB>, "graft::lora_fa: A and B must be matrix views; wrap the data: graft::view(pointer, rows, columns)");
+  static_assert(matrix_view<MatrixA> && matrix_view<MatrixB>,
+                "graft::lora_fa: A and B must be matrix views; wrap the data: graft::view(pointer, rows, columns)");
 
   MatrixA A;
   MatrixB B;
@@ -82,10 +83,11 @@ void add_delta(E const& ex, lora_fa<MA, MB> const& l, X const& x, Y const& y, V 
 /// Cost         2 T r m flops for dB, 2 T r (n + m) for dx.
 /// Errors       shape_error, argument_error; nothing is written then.
 template <class E, class MA, class MB, class V, class DY, class GA, class GB, class GBias, class DX, class S>
-void backward(E const& ex, lora_fa<MA, MB> const& l, V const& v, DY const& dy, lora_gradients<GA, GB, GBias> const& gradients, DX const& dx,
-              S const& scratch) {
+void backward(E const& ex, lora_fa<MA, MB> const& l, V const& v, DY const& dy,
+              lora_gradients<GA, GB, GBias> const& gradients, DX const& dx, S const& scratch) {
   static_assert(!detail::is_there<GA>, "graft::backward: A of lora_fa is frozen, so there is no gradient of it");
-  if constexpr (detail::mandates_backward<E, lora_fa<MA, MB>, V, DY, lora_gradients<GA, GB, GBias>, DX, S>() && !detail::is_there<GA>) {
+  if constexpr (detail::mandates_backward<E, lora_fa<MA, MB>, V, DY, lora_gradients<GA, GB, GBias>, DX, S>() &&
+                !detail::is_there<GA>) {
     detail::expects_equal_extents("backward", "v", v, 1, "A", l.A, 0);
     detail::expects_backward(l, "v", v, dy, gradients, dx, scratch);
     if constexpr (detail::is_there<GB>) kernels::expand_add(ex, transposed(dy), transposed(v), gradients.B);
@@ -98,13 +100,16 @@ void backward(E const& ex, lora_fa<MA, MB> const& l, V const& v, DY const& dy, l
 
 /// The same with scratch from the executor's resource: `backward_scratch_bytes(l, dy)` when dx is wanted, else nothing.
 template <class E, class MA, class MB, class V, class DY, class GA, class GB, class GBias, class DX>
-void backward(E const& ex, lora_fa<MA, MB> const& l, V const& v, DY const& dy, lora_gradients<GA, GB, GBias> const& gradients, DX const& dx) {
+void backward(E const& ex, lora_fa<MA, MB> const& l, V const& v, DY const& dy,
+              lora_gradients<GA, GB, GBias> const& gradients, DX const& dx) {
   if constexpr (!detail::is_there<DX>) backward(ex, l, v, dy, gradients, none, none);
-  else if constexpr (detail::mandates_backward<E, lora_fa<MA, MB>, V, DY, lora_gradients<GA, GB, GBias>, DX, none_t>()) {
+  else if constexpr (detail::mandates_backward<E, lora_fa<MA, MB>, V, DY, lora_gradients<GA, GB, GBias>, DX,
+                                               none_t>()) {
     using value = detail::sums_of<MA, MB, V, DY, GB, DX>;
     detail::expects_equal_extents("backward", "v", v, 1, "A", l.A, 0);
     detail::expects_backward(l, "v", v, dy, gradients, dx, none);
-    detail::scratch_block const memory(detail::resource_of(ex), detail::scratch_size(dy.extent(0), l.rank(), sizeof(value), "backward"));
+    detail::scratch_block const memory(detail::resource_of(ex),
+                                       detail::scratch_size(dy.extent(0), l.rank(), sizeof(value), "backward"));
     backward(ex, l, v, dy, gradients, dx, view(reinterpret_cast<value*>(memory.data()), dy.extent(0), l.rank()));
   }
 }
@@ -171,7 +176,8 @@ void project_gradient(E const& ex, lora_fa<MA, MB> const& l, G const& gradient, 
     double const s = l.scale.value();
     double const factor = 1.0 / (s * s);
     if (!std::isfinite(s) || !std::isfinite(factor)) [[unlikely]]
-      detail::raise(argument_error(detail::text("graft::project_gradient: the scale is ", s, " but must be finite and not 0, since its square divides")));
+      detail::raise(argument_error(detail::text("graft::project_gradient: the scale is ", s,
+                                                " but must be finite and not 0, since its square divides")));
     index_t const r = l.rank();
     std::size_t const each = detail::scratch_size(r, r, sizeof(double), verb);
     detail::scratch_block const memory(detail::resource_of(ex), 2 * each);
@@ -180,9 +186,10 @@ void project_gradient(E const& ex, lora_fa<MA, MB> const& l, G const& gradient, 
     kernels::shrink(ex, l.A, l.A, view(gram, r, r));
     ex.fence();
     if (!detail::invert_positive_definite(gram, inverse, r, 1e-8)) [[unlikely]]
-      detail::raise(argument_error(detail::text("graft::project_gradient: A A^T + 1e-8 I of A", detail::shape_text(l.A),
-                                                " is not positive definite: A holds a NaN, an infinity, numbers too large to square, or dependent rows "
-                                                "beside whose squares 1e-8 is nothing")));
+      detail::raise(argument_error(detail::text(
+          "graft::project_gradient: A A^T + 1e-8 I of A", detail::shape_text(l.A),
+          " is not positive definite: A holds a NaN, an infinity, numbers too large to square, or dependent rows "
+          "beside whose squares 1e-8 is nothing")));
     kernels::shrink(ex, gradient, as_const(view(inverse, r, r)), projected, factor);
   }
 }

@@ -27,8 +27,7 @@ struct merge_step {
 };
 
 /// 16-bit weights are taken through fp32 by rows, to round once.
-template <class W, class... A>
-concept merged_at_once = !tensor<W> || !is_narrow<W> || (row_mergeable<A> && ...);
+template <class W, class... A> concept merged_at_once = !tensor<W> || !is_narrow<W> || (row_mergeable<A> && ...);
 
 /// Types of merge_all, unmerge_all and switch_adapter.
 template <class E, class W, class BaseBias, class... A>
@@ -36,10 +35,13 @@ consteval bool mandates_merge_all() {
   GRAFT_MANDATE_EXECUTOR("merge_all, switch_adapter", E)
   GRAFT_MANDATE_OUTPUT("merge_all, switch_adapter", "W", E, W, 2)
   if constexpr (is_there<BaseBias>) { GRAFT_MANDATE_OUTPUT("merge_all, switch_adapter", "base_bias", E, BaseBias, 1) }
-  static_assert((mergeable<A> && ...), "graft::merge_all, switch_adapter: every adapter must be mergeable: merge, unmerge and delta_weight");
-  static_assert(merged_at_once<W, A...>, "graft::merge_all, switch_adapter: merging into 16-bit weights with one rounding needs "
-                                           "output_rows(adapter, first, count) of every adapter");
-  return accepted_output<E, W, 2> && accepted_output_or_none<E, BaseBias, 1> && (mergeable<A> && ...) && merged_at_once<W, A...>;
+  static_assert((mergeable<A> && ...),
+                "graft::merge_all, switch_adapter: every adapter must be mergeable: merge, unmerge and delta_weight");
+  static_assert(merged_at_once<W, A...>,
+                "graft::merge_all, switch_adapter: merging into 16-bit weights with one rounding needs "
+                "output_rows(adapter, first, count) of every adapter");
+  return accepted_output<E, W, 2> && accepted_output_or_none<E, BaseBias, 1> && (mergeable<A> && ...) &&
+         merged_at_once<W, A...>;
 }
 
 inline namespace GRAFT_TARGET {
@@ -49,8 +51,8 @@ void expects_mergeable(std::string_view verb, A const& adapter, W const& w, Base
   if constexpr (low_rank_adapter<A>) expects_merge(verb, "W", adapter, w, base_bias);
   else if constexpr (additive_adapter<A>)
     if (w.extent(0) != adapter.out_features() || w.extent(1) != adapter.in_features()) [[unlikely]]
-      raise(shape_error(text("graft::", verb, ": W", shape_text(w), " does not fit an adapter of ", adapter.in_features(), " features in and ",
-                             adapter.out_features(), " out")));
+      raise(shape_error(text("graft::", verb, ": W", shape_text(w), " does not fit an adapter of ",
+                             adapter.in_features(), " features in and ", adapter.out_features(), " out")));
 }
 
 /// An adapter that knows no bias is merged without.
@@ -73,7 +75,8 @@ void take_steps(E const& ex, std::string_view verb, W const& w, BaseBias const& 
     if constexpr (!is_narrow<W>) (take_step<Steps::removes>(ex, steps.adapter, w, bias), ...);
     else
       in_row_blocks(ex, verb, w, [&](index_t first, index_t count, auto const& block) {
-        (take_step<Steps::removes>(ex, output_rows(steps.adapter, first, count), block, slice(bias, first, count)), ...);
+        (take_step<Steps::removes>(ex, output_rows(steps.adapter, first, count), block, slice(bias, first, count)),
+         ...);
       });
   };
   if constexpr (!is_there<BaseBias>) run(base_bias);
@@ -120,7 +123,8 @@ template <class W, class BaseBias = none_t>
   std::size_t bytes = 0;
   if constexpr (detail::is_narrow<W>) bytes += detail::row_blocks_bytes(w, "merge_all");
   if constexpr (detail::is_there<BaseBias>)
-    if constexpr (detail::is_narrow<BaseBias>) bytes += detail::scratch_size(1, base_bias.extent(0), sizeof(float), "merge_all");
+    if constexpr (detail::is_narrow<BaseBias>)
+      bytes += detail::scratch_size(1, base_bias.extent(0), sizeof(float), "merge_all");
   return bytes;
 }
 
@@ -130,7 +134,8 @@ template <class W, class BaseBias = none_t>
 template <class E, class From, class To, class W, class BaseBias = none_t>
 void switch_adapter(E const& ex, From const& from, To const& to, W const& w, BaseBias const& base_bias = {}) {
   if constexpr (detail::mandates_merge_all<E, W, BaseBias, From, To>())
-    detail::take_steps(ex, "switch_adapter", w, base_bias, detail::merge_step<true, From>{from}, detail::merge_step<false, To>{to});
+    detail::take_steps(ex, "switch_adapter", w, base_bias, detail::merge_step<true, From>{from},
+                       detail::merge_step<false, To>{to});
 }
 
 }  // namespace GRAFT_TARGET

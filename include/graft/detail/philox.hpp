@@ -13,7 +13,8 @@
 namespace graft::inline GRAFT_CONTRACT::detail {
 
 /// The four words of block `counter` of stream `stream` under `seed`.
-GRAFT_FN constexpr std::array<std::uint32_t, 4> philox(std::uint64_t seed, std::uint64_t stream, std::uint64_t counter) {
+GRAFT_FN constexpr std::array<std::uint32_t, 4> philox(std::uint64_t seed, std::uint64_t stream,
+                                                       std::uint64_t counter) {
   std::array<std::uint32_t, 4> c{static_cast<std::uint32_t>(counter), static_cast<std::uint32_t>(counter >> 32U),
                                  static_cast<std::uint32_t>(stream), static_cast<std::uint32_t>(stream >> 32U)};
   auto k0 = static_cast<std::uint32_t>(seed);

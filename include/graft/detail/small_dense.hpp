@@ -36,7 +36,8 @@ inline namespace GRAFT_TARGET {
       z[i] = i < c ? 0.0 : (e - dot_in_order(g + i * r + c, 1, z + c, i - c)) / g[i * r + i];  // L z = e_c
     }
     z[r - 1] /= g[r * r - 1];  // L^T z = z
-    for (index_t i = r - 1; i-- > 0;) z[i] = (z[i] - dot_in_order(g + (i + 1) * r + i, r, z + i + 1, r - 1 - i)) / g[i * r + i];
+    for (index_t i = r - 1; i-- > 0;)
+      z[i] = (z[i] - dot_in_order(g + (i + 1) * r + i, r, z + i + 1, r - 1 - i)) / g[i * r + i];
   }
   return true;
 }

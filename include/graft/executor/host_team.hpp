@@ -55,7 +55,9 @@ GRAFT_INLINE void dot_on_host(index_t k0, index_t k1, W const& w, X const& x, Ac
 template <class E>
 [[nodiscard]] std::pmr::memory_resource* resource_of(E const& ex) {
   constexpr bool there = requires { ex.resource(); };
-  static_assert(there, "graft: this executor has no resource() to take scratch from; call the form of the verb that is given scratch");
+  static_assert(
+      there,
+      "graft: this executor has no resource() to take scratch from; call the form of the verb that is given scratch");
   if constexpr (there) return ex.resource();
   else return nullptr;
 }
@@ -77,7 +79,9 @@ class scratch_block {
   [[nodiscard]] std::byte* data() const { return static_cast<std::byte*>(data_); }
 
   /// Bytes that keep the next part aligned.
-  [[nodiscard]] static constexpr std::size_t rounded(std::size_t bytes) { return (bytes + alignment - 1) / alignment * alignment; }
+  [[nodiscard]] static constexpr std::size_t rounded(std::size_t bytes) {
+    return (bytes + alignment - 1) / alignment * alignment;
+  }
 
  private:
   std::pmr::memory_resource* resource_;

@@ -12,7 +12,8 @@
 #include <graft/contracts.hpp>
 
 /// Defined where host bodies exist beyond the baseline.
-#if (defined(__x86_64__) || defined(_M_X64)) && (defined(__GNUC__) || defined(__clang__)) && !defined(GRAFT_BASELINE_ONLY)
+#if (defined(__x86_64__) || defined(_M_X64)) && (defined(__GNUC__) || defined(__clang__)) && \
+    !defined(GRAFT_BASELINE_ONLY)
 #define GRAFT_HAS_LEVELS 1
 #endif
 
@@ -34,7 +35,8 @@ inline namespace GRAFT_TARGET {
 [[nodiscard]] inline isa isa_of_processor() {
 #if defined(GRAFT_HAS_LEVELS)
   __builtin_cpu_init();
-  if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma") || !__builtin_cpu_supports("f16c")) return isa::baseline;
+  if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma") || !__builtin_cpu_supports("f16c"))
+    return isa::baseline;
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
       __builtin_cpu_supports("avx512vl"))
     return isa::avx512;
@@ -51,7 +53,8 @@ inline namespace GRAFT_TARGET {
   if (wish == nullptr || *wish == '\0') return best;
   for (isa const level : {isa::baseline, isa::avx2, isa::avx512})
     if (name(level) == wish) return level < best ? level : best;
-  raise(argument_error(text("graft: the environment variable GRAFT_ISA is \"", wish, "\" but must be baseline, avx2 or avx512")));
+  raise(argument_error(
+      text("graft: the environment variable GRAFT_ISA is \"", wish, "\" but must be baseline, avx2 or avx512")));
 }
 }  // namespace GRAFT_TARGET
 }  // namespace detail

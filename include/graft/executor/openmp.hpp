@@ -7,7 +7,8 @@
 #error "include <graft/openmp.hpp>: an executor comes through its entry header"
 #endif
 #if !defined(_OPENMP)
-#error "graft/openmp.hpp needs -fopenmp (link graft::openmp): without it every parallel region would silently run on one thread"
+#error \
+    "graft/openmp.hpp needs -fopenmp (link graft::openmp): without it every parallel region would silently run on one thread"
 #endif
 
 #include <cstddef>
@@ -64,7 +65,8 @@ struct openmp {
     detail::scratch_block const memory(resource(), league_scratch(size, bytes));
 #pragma omp parallel num_threads(workers)
     {
-      std::byte* const mine = each == 0 ? nullptr : memory.data() + each * static_cast<std::size_t>(omp_get_thread_num());
+      std::byte* const mine =
+          each == 0 ? nullptr : memory.data() + each * static_cast<std::size_t>(omp_get_thread_num());
 #pragma omp for schedule(static)
       for (index_t i = 0; i < size; ++i) body(host_team<row_block>{i, mine});
     }
@@ -79,7 +81,9 @@ struct openmp {
   void fence() const {}
 
  private:
-  [[nodiscard]] int workers_of(index_t size) const { return size < concurrency() ? static_cast<int>(size) : concurrency(); }
+  [[nodiscard]] int workers_of(index_t size) const {
+    return size < concurrency() ? static_cast<int>(size) : concurrency();
+  }
 };
 
 static_assert(host_executor<openmp>);

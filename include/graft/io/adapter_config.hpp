@@ -26,8 +26,8 @@ class config_reader;
 
 /// Something in a checkpoint that graft does not compute with: shown to the caller, never dropped.
 struct not_understood {
-  std::string name;    ///< Key or tensor.
-  std::string value;   ///< As text; a tensor's type and shape.
+  std::string name;   ///< Key or tensor.
+  std::string value;  ///< As text; a tensor's type and shape.
   std::string reason;
   bool changes_result = false;  ///< PEFT's numbers are others because of it.
 };
@@ -42,10 +42,10 @@ struct adapter_config {
   bool use_dora = false;
   bool fan_in_fan_out = false;
   bool lora_bias = false;
-  std::string bias = "none";                        ///< none, all or lora_only: biases of the base model that were trained.
-  std::vector<std::string> target_modules;          ///< Whole names or their ends after a dot,
-  std::optional<std::string> target_pattern;        ///< or one regular expression over the whole name,
-  bool target_all_linear = false;                   ///< or "all-linear".
+  std::string bias = "none";                  ///< none, all or lora_only: biases of the base model that were trained.
+  std::vector<std::string> target_modules;    ///< Whole names or their ends after a dot,
+  std::optional<std::string> target_pattern;  ///< or one regular expression over the whole name,
+  bool target_all_linear = false;             ///< or "all-linear".
   std::vector<std::string> exclude_modules;
   std::optional<std::string> exclude_pattern;
   std::vector<index_t> layers_to_transform;
@@ -67,14 +67,17 @@ struct adapter_config {
 
   /// r and alpha of a module: the first key k of the pattern for which (.*\.)?(k)$ matches its name; else the key that is
   /// its name; else the default.
-  [[nodiscard]] index_t rank_of(std::string_view module) const { return static_cast<index_t>(value_of(rank_pattern, module, static_cast<double>(r))); }
+  [[nodiscard]] index_t rank_of(std::string_view module) const {
+    return static_cast<index_t>(value_of(rank_pattern, module, static_cast<double>(r)));
+  }
   [[nodiscard]] double alpha_of(std::string_view module) const { return value_of(alpha_pattern, module, lora_alpha); }
   /// Would PEFT adapt a module of this name (of a kind that can be adapted)? "all-linear" leaves out the model's output layer,
   /// which no name tells: it is true here.
   [[nodiscard]] bool targets(std::string_view module) const;
 
  private:
-  [[nodiscard]] static double value_of(std::vector<std::pair<std::string, double>> const& pattern, std::string_view module, double otherwise) {
+  [[nodiscard]] static double value_of(std::vector<std::pair<std::string, double>> const& pattern,
+                                       std::string_view module, double otherwise) {
     for (auto const& [key, value] : pattern)
       if (name_pattern(as_key(key)).matches(module)) return value;
     for (auto const& [key, value] : pattern)
@@ -83,12 +86,19 @@ struct adapter_config {
   }
   // What PEFT matches from the start of a name (re.match), as expressions over the whole name.
   friend class detail::config_reader;
-  [[nodiscard]] static std::string as_key(std::string_view key) { return graft::detail::text("(.*\\.)?(", key, ")$\\n?"); }
-  [[nodiscard]] static std::string as_saved(std::string_view module) { return graft::detail::text("(?:(^|.*\\.)", module, "($|\\..*))(.|\\n)*"); }
-  [[nodiscard]] static std::string as_layers(std::string_view name) { return graft::detail::text("(.*\\.)", name, "\\."); }
+  [[nodiscard]] static std::string as_key(std::string_view key) {
+    return graft::detail::text("(.*\\.)?(", key, ")$\\n?");
+  }
+  [[nodiscard]] static std::string as_saved(std::string_view module) {
+    return graft::detail::text("(?:(^|.*\\.)", module, "($|\\..*))(.|\\n)*");
+  }
+  [[nodiscard]] static std::string as_layers(std::string_view name) {
+    return graft::detail::text("(.*\\.)", name, "\\.");
+  }
   [[nodiscard]] static bool listed(std::vector<std::string> const& names, std::string_view module) {
     return std::any_of(names.begin(), names.end(), [&](std::string const& n) {
-      return module == n || (module.size() > n.size() && module.ends_with(n) && module[module.size() - n.size() - 1] == '.');
+      return module == n ||
+             (module.size() > n.size() && module.ends_with(n) && module[module.size() - n.size() - 1] == '.');
     });
   }
 };
@@ -146,14 +156,18 @@ class config_reader {
     for (auto const& m : c.modules_to_save) static_cast<void>(name_pattern(adapter_config::as_saved(m)));
     for (auto const& p : c.layers_pattern) {
       static_cast<void>(name_pattern(adapter_config::as_layers(p)));
-      if (p.find_first_of("*+?|()^$") != std::string::npos)  // where the number stands would depend on the way of matching
-        refuse(file_, graft::detail::text("repetitions, alternatives and groups are not supported in ", escaped(p)), "layers_pattern");
+      if (p.find_first_of("*+?|()^$") !=
+          std::string::npos)  // where the number stands would depend on the way of matching
+        refuse(file_, graft::detail::text("repetitions, alternatives and groups are not supported in ", escaped(p)),
+               "layers_pattern");
     }
   }
   [[noreturn]] void wrong(std::string const& key, std::string_view expected, nlohmann::ordered_json const& v) const {
     refuse(file_, graft::detail::text("must be ", expected, " but is ", shown(v)), key);
   }
-  [[nodiscard]] bool is_known(std::string const& key) const { return std::find(known_.begin(), known_.end(), key) != known_.end(); }
+  [[nodiscard]] bool is_known(std::string const& key) const {
+    return std::find(known_.begin(), known_.end(), key) != known_.end();
+  }
   [[nodiscard]] static std::string shown(nlohmann::ordered_json const& v) {
     std::string out = v.dump(-1, ' ', true, nlohmann::json::error_handler_t::replace);
     if (out.size() > 120) out = out.substr(0, 117) + "...";
@@ -183,33 +197,49 @@ struct key_note {
   std::string_view reason;
 };
 /// Keys that change the result when they are switched on (neither null, false, empty nor zero).
-inline constexpr std::array<key_note, 13> changing_keys{{{"use_qalora", "QA-LoRA averages groups of inputs"},
-                                                         {"use_bdlora", "BD-LoRA stores block-diagonal factors"},
-                                                         {"alora_invocation_tokens", "activated LoRA depends on the tokens"},
-                                                         {"layer_replication", "layers of the base model are replicated"},
-                                                         {"trainable_token_indices", "rows of an embedding are replaced"},
-                                                         {"megatron_config", "Megatron layers are split over machines"},
-                                                         {"velora_config", "VeLoRA is not computed"},
-                                                         {"kasa_config", "KaSA changes the base weight"},
-                                                         {"monteclora_config", "MonteCLoRA samples its factors"},
-                                                         {"arrow_config", "Arrow routes between adapters"},
-                                                         {"modules_to_tie", "tied modules"},
-                                                         {"ensure_weight_tying", "tied weights share an adapter"},
-                                                         {"use_dora", "DoRA: the magnitude is not applied by LoRA"}}};
+inline constexpr std::array<key_note, 13> changing_keys{
+    {{"use_qalora", "QA-LoRA averages groups of inputs"},
+     {"use_bdlora", "BD-LoRA stores block-diagonal factors"},
+     {"alora_invocation_tokens", "activated LoRA depends on the tokens"},
+     {"layer_replication", "layers of the base model are replicated"},
+     {"trainable_token_indices", "rows of an embedding are replaced"},
+     {"megatron_config", "Megatron layers are split over machines"},
+     {"velora_config", "VeLoRA is not computed"},
+     {"kasa_config", "KaSA changes the base weight"},
+     {"monteclora_config", "MonteCLoRA samples its factors"},
+     {"arrow_config", "Arrow routes between adapters"},
+     {"modules_to_tie", "tied modules"},
+     {"ensure_weight_tying", "tied weights share an adapter"},
+     {"use_dora", "DoRA: the magnitude is not applied by LoRA"}}};
 /// Keys that say how the adapter was made or is used, and change nothing that is computed from its tensors.
-inline constexpr std::array<std::string_view, 17> harmless_keys{"auto_mapping", "base_model_name_or_path", "inference_mode", "init_lora_weights", "loftq_config",
-                                                                "megatron_core", "revision", "task_type", "corda_config", "eva_config", "lora_ga_config",
-                                                                "qalora_group_size", "runtime_config", "peft_version", "peft_type", "lora_dropout", "r"};
+inline constexpr std::array<std::string_view, 17> harmless_keys{"auto_mapping",
+                                                                "base_model_name_or_path",
+                                                                "inference_mode",
+                                                                "init_lora_weights",
+                                                                "loftq_config",
+                                                                "megatron_core",
+                                                                "revision",
+                                                                "task_type",
+                                                                "corda_config",
+                                                                "eva_config",
+                                                                "lora_ga_config",
+                                                                "qalora_group_size",
+                                                                "runtime_config",
+                                                                "peft_version",
+                                                                "peft_type",
+                                                                "lora_dropout",
+                                                                "r"};
 /// Values of init_lora_weights for which making the adapter, and loading it again, changes the base weight.
 [[nodiscard]] inline bool changes_base(nlohmann::ordered_json const& init) {
   if (!init.is_string()) return false;
   std::string const& name = init.get_ref<std::string const&>();
-  return name.starts_with("pissa") || name.starts_with("corda") || name == "olora" || name == "loftq" || name == "lora_ga";
+  return name.starts_with("pissa") || name.starts_with("corda") || name == "olora" || name == "loftq" ||
+         name == "lora_ga";
 }
 
 [[nodiscard]] inline bool switched_off(nlohmann::ordered_json const& v) {
-  return v.is_null() || (v.is_boolean() && !v.get<bool>()) || ((v.is_array() || v.is_object()) && v.empty()) || (v.is_string() && v.get_ref<std::string const&>().empty()) ||
-         (v.is_number() && v.get<double>() == 0);
+  return v.is_null() || (v.is_boolean() && !v.get<bool>()) || ((v.is_array() || v.is_object()) && v.empty()) ||
+         (v.is_string() && v.get_ref<std::string const&>().empty()) || (v.is_number() && v.get<double>() == 0);
 }
 [[nodiscard]] inline std::string lower(std::string_view text) {
   std::string out(text);
@@ -241,10 +271,12 @@ inline adapter_config adapter_config::parse(std::string_view text, std::string c
   in.boolean("fan_in_fan_out", c.fan_in_fan_out);
   in.boolean("lora_bias", c.lora_bias);
   in.text("bias", c.bias);
-  if (c.bias != "none" && c.bias != "all" && c.bias != "lora_only") in.wrong("bias", "\"none\", \"all\" or \"lora_only\"", root["bias"]);
+  if (c.bias != "none" && c.bias != "all" && c.bias != "lora_only")
+    in.wrong("bias", "\"none\", \"all\" or \"lora_only\"", root["bias"]);
   in.names_or_text("target_modules", c.target_modules, c.target_pattern);
   bool const one_target = c.target_pattern.has_value();
-  if (one_target && detail::lower(*c.target_pattern) == "all-linear") c.target_all_linear = true, c.target_pattern.reset();
+  if (one_target && detail::lower(*c.target_pattern) == "all-linear")
+    c.target_all_linear = true, c.target_pattern.reset();
   in.names_or_text("exclude_modules", c.exclude_modules, c.exclude_pattern);
   if (auto const* const v = in.get("layers_to_transform")) {
     auto const each = [&](nlohmann::ordered_json const& e) {
@@ -257,23 +289,32 @@ inline adapter_config adapter_config::parse(std::string_view text, std::string c
   std::optional<std::string> one;
   in.names_or_text("layers_pattern", c.layers_pattern, one);
   if (one && !one->empty()) c.layers_pattern.push_back(*one);
-  if (one_target && !c.layers_to_transform.empty()) detail::refuse(file, "cannot be used when target_modules is a string", "layers_to_transform");
-  if (!c.layers_pattern.empty() && c.layers_to_transform.empty()) detail::refuse(file, "cannot be used without layers_to_transform", "layers_pattern");
+  if (one_target && !c.layers_to_transform.empty())
+    detail::refuse(file, "cannot be used when target_modules is a string", "layers_to_transform");
+  if (!c.layers_pattern.empty() && c.layers_to_transform.empty())
+    detail::refuse(file, "cannot be used without layers_to_transform", "layers_pattern");
   in.pattern("rank_pattern", c.rank_pattern);
   in.pattern("alpha_pattern", c.alpha_pattern);
   for (auto const& [key, value] : c.rank_pattern)
-    if (!(value > 0 && value <= 0x1p62) || value != std::floor(value)) detail::refuse(file, graft::detail::text("the rank of ", escaped(key), " must be a positive whole number"), "rank_pattern");
+    if (!(value > 0 && value <= 0x1p62) || value != std::floor(value))
+      detail::refuse(file, graft::detail::text("the rank of ", escaped(key), " must be a positive whole number"),
+                     "rank_pattern");
   in.names("modules_to_save", c.modules_to_save);
   in.names("target_parameters", c.target_parameters);
   in.patterns_of(c);
   for (auto const& [key, value] : root.items()) {
-    auto const* const note = std::find_if(detail::changing_keys.begin(), detail::changing_keys.end(), [&](auto const& n) { return n.key == key; });
-    bool const harmless = std::find(detail::harmless_keys.begin(), detail::harmless_keys.end(), key) != detail::harmless_keys.end();
+    auto const* const note = std::find_if(detail::changing_keys.begin(), detail::changing_keys.end(),
+                                          [&](auto const& n) { return n.key == key; });
+    bool const harmless =
+        std::find(detail::harmless_keys.begin(), detail::harmless_keys.end(), key) != detail::harmless_keys.end();
     if (note != detail::changing_keys.end()) {
-      if (!detail::switched_off(value)) c.others.push_back({key, detail::config_reader::shown(value), std::string(note->reason), true});
+      if (!detail::switched_off(value))
+        c.others.push_back({key, detail::config_reader::shown(value), std::string(note->reason), true});
     } else if (key == "init_lora_weights" && detail::changes_base(value))
-      c.others.push_back({key, detail::config_reader::shown(value), "this initialisation changes the base weight, which graft does not do", true});
-    else if (!in.is_known(key) && !harmless) c.others.push_back({key, detail::config_reader::shown(value), "graft does not know this key", false});
+      c.others.push_back({key, detail::config_reader::shown(value),
+                          "this initialisation changes the base weight, which graft does not do", true});
+    else if (!in.is_known(key) && !harmless)
+      c.others.push_back({key, detail::config_reader::shown(value), "graft does not know this key", false});
   }
   return c;
 }
@@ -284,7 +325,8 @@ inline bool adapter_config::targets(std::string_view module) const {
     if (name_pattern(as_saved(m)).matches(module)) return false;
   if (target_all_linear) return true;
   if (target_pattern) return name_pattern(*target_pattern).matches(module);
-  if (std::find(target_modules.begin(), target_modules.end(), module) != target_modules.end()) return true;  // a whole name is not asked for its layer
+  if (std::find(target_modules.begin(), target_modules.end(), module) != target_modules.end())
+    return true;  // a whole name is not asked for its layer
   if (!listed(target_modules, module)) return false;
   if (layers_to_transform.empty()) return true;
   // The first number that re.match finds with .*?\.[^.]*\.(\d+)\. or, one layers_pattern P after the other, .*?\.P\.(\d+)\.
@@ -293,7 +335,9 @@ inline bool adapter_config::targets(std::string_view module) const {
       std::size_t const end = module.find('.', i + 1);
       if (end == std::string_view::npos) break;
       std::string_view const part = module.substr(i + 1, end - i - 1);
-      if (part.empty() || part.find_first_not_of("0123456789") != std::string_view::npos || !leads(module.substr(0, i + 1))) continue;
+      if (part.empty() || part.find_first_not_of("0123456789") != std::string_view::npos ||
+          !leads(module.substr(0, i + 1)))
+        continue;
       index_t number = 0;
       for (char const c : part) number = std::min(number, INT64_MAX / 10 - 1) * 10 + (c - '0');
       return number;
@@ -301,10 +345,14 @@ inline bool adapter_config::targets(std::string_view module) const {
     return std::nullopt;
   };
   std::optional<index_t> number;
-  if (layers_pattern.empty()) number = number_after([](std::string_view before) { return before.find('.') + 1 != before.size(); });
+  if (layers_pattern.empty())
+    number = number_after([](std::string_view before) { return before.find('.') + 1 != before.size(); });
   for (auto const& p : layers_pattern)
-    if (!number) number = number_after([pattern = name_pattern(as_layers(p))](std::string_view before) { return pattern.matches(before); });
-  return number && std::find(layers_to_transform.begin(), layers_to_transform.end(), *number) != layers_to_transform.end();
+    if (!number)
+      number = number_after(
+          [pattern = name_pattern(as_layers(p))](std::string_view before) { return pattern.matches(before); });
+  return number &&
+         std::find(layers_to_transform.begin(), layers_to_transform.end(), *number) != layers_to_transform.end();
 }
 
 }  // namespace graft::inline GRAFT_CONTRACT::io

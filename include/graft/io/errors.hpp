@@ -58,7 +58,8 @@ inline namespace GRAFT_TARGET {
 namespace detail {
 /// "FILE: tensor "NAME": what (offset 17)"
 template <class Error = format_error>
-[[noreturn]] void refuse(std::string const& file, std::string_view what, std::string_view tensor = {}, index_t offset = -1) {
+[[noreturn]] void refuse(std::string const& file, std::string_view what, std::string_view tensor = {},
+                         index_t offset = -1) {
   std::string sentence = graft::detail::text("graft::io: ", escaped(file), ": ");
   if (!tensor.empty()) sentence += escaped(tensor) + ": ";
   sentence += what;

@@ -33,11 +33,13 @@ class file_bytes {
 
   /// The whole file, copied. Throws file_error, or format_error above `limit` bytes.
   [[nodiscard]] static file_bytes read(std::string const& path, std::size_t limit = static_cast<std::size_t>(-1)) {
-    std::unique_ptr<std::FILE, int (*)(std::FILE*)> const file(std::fopen(path.c_str(), "rb"), [](std::FILE* f) { return std::fclose(f); });
+    std::unique_ptr<std::FILE, int (*)(std::FILE*)> const file(std::fopen(path.c_str(), "rb"),
+                                                               [](std::FILE* f) { return std::fclose(f); });
     if (!file) detail::refuse<file_error>(path, std::string("cannot be opened: ") + std::strerror(errno));
 #if defined(GRAFT_HAS_MMAP)
-    struct ::stat about {};
-    if (::fstat(::fileno(file.get()), &about) == 0 && S_ISDIR(about.st_mode)) detail::refuse<file_error>(path, "cannot be read: it is a folder");
+    struct ::stat about{};
+    if (::fstat(::fileno(file.get()), &about) == 0 && S_ISDIR(about.st_mode))
+      detail::refuse<file_error>(path, "cannot be read: it is a folder");
 #endif
     file_bytes out;
     std::size_t capacity = 0;
@@ -46,13 +48,16 @@ class file_bytes {
       if (end > 0) capacity = static_cast<std::size_t>(end);
       std::rewind(file.get());
     }
-    if (capacity > limit) detail::refuse(path, graft::detail::text("the file has ", capacity, " bytes, more than the ", limit, " that are read"));
+    if (capacity > limit)
+      detail::refuse(path,
+                     graft::detail::text("the file has ", capacity, " bytes, more than the ", limit, " that are read"));
     out.own(capacity == 0 ? 4096 : capacity);
     while (true) {
       if (out.size_ == out.capacity_) {  // it grew, or it is a pipe
         int const c = std::fgetc(file.get());
         if (c == EOF) break;
-        if (out.size_ >= limit) detail::refuse(path, graft::detail::text("the file has more than the ", limit, " bytes that are read"));
+        if (out.size_ >= limit)
+          detail::refuse(path, graft::detail::text("the file has more than the ", limit, " bytes that are read"));
         file_bytes larger;
         larger.own(out.capacity_ * 2);
         std::memcpy(larger.owned_.get(), out.owned_.get(), out.size_);
@@ -65,8 +70,10 @@ class file_bytes {
       if (got == 0) break;
       out.size_ += got;
     }
-    if (out.size_ > limit) detail::refuse(path, graft::detail::text("the file has more than the ", limit, " bytes that are read"));
-    if (std::ferror(file.get()) != 0) detail::refuse<file_error>(path, std::string("cannot be read: ") + std::strerror(errno));
+    if (out.size_ > limit)
+      detail::refuse(path, graft::detail::text("the file has more than the ", limit, " bytes that are read"));
+    if (std::ferror(file.get()) != 0)
+      detail::refuse<file_error>(path, std::string("cannot be read: ") + std::strerror(errno));
     out.data_ = out.owned_.get();
     return out;
   }
@@ -77,7 +84,7 @@ class file_bytes {
 #if defined(GRAFT_HAS_MMAP)
     int const file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
     if (file < 0) detail::refuse<file_error>(path, std::string("cannot be opened: ") + std::strerror(errno));
-    struct ::stat about {};
+    struct ::stat about{};
     file_bytes out;
     int failed = ::fstat(file, &about) != 0 ? errno : 0;
     if (failed == 0 && about.st_size > 0) {

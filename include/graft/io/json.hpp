@@ -52,7 +52,8 @@ class json_builder : public nlohmann::json_sax<nlohmann::json> {
     std::string_view what = e.what();  // "[json.exception...] parse error at line 1, column 2: ..."
     what.remove_prefix(std::min(what.find("] "), what.size() - 2) + 2);
     std::string out;
-    for (char const c : what.substr(0, what.find("; last read"))) {  // what was read is not repeated: it is hostile and may be long
+    for (char const c :
+         what.substr(0, what.find("; last read"))) {  // what was read is not repeated: it is hostile and may be long
       if (out.size() == 200) break;
       out += c < 32 || c > 126 ? '?' : c;
     }
@@ -71,7 +72,10 @@ class json_builder : public nlohmann::json_sax<nlohmann::json> {
     }
     if (stack_.back()->is_array()) return &stack_.back()->emplace_back(std::move(v));
     // It is known to be new: the vector's emplace_back, because the map's would search all keys for each.
-    return &stack_.back()->get_ref<nlohmann::ordered_json::object_t&>().emplace_back(std::move(key_), std::move(v)).second;
+    return &stack_.back()
+                ->get_ref<nlohmann::ordered_json::object_t&>()
+                .emplace_back(std::move(key_), std::move(v))
+                .second;
   }
   template <class V>
   bool put(V&& v) {
@@ -97,13 +101,15 @@ class json_builder : public nlohmann::json_sax<nlohmann::json> {
 
 inline namespace GRAFT_TARGET {
 /// `base` is where the text starts in the file, for the offset of a complaint.
-[[nodiscard]] inline nlohmann::ordered_json parse_json(std::string_view text, std::string const& file, index_t base = 0) {
-  if (auto const zero = text.find('\0'); zero != std::string_view::npos) refuse(file, "not valid JSON: a zero byte", {}, base + static_cast<index_t>(zero));
+[[nodiscard]] inline nlohmann::ordered_json parse_json(std::string_view text, std::string const& file,
+                                                       index_t base = 0) {
+  if (auto const zero = text.find('\0'); zero != std::string_view::npos)
+    refuse(file, "not valid JSON: a zero byte", {}, base + static_cast<index_t>(zero));
   json_builder builder;
   bool const good = nlohmann::json::sax_parse(text.begin(), text.end(), &builder);
   if (!good || !builder.problem.empty())
-    refuse(file, graft::detail::text("not valid JSON: ", builder.problem.empty() ? "unknown" : builder.problem.c_str()), builder.problem_key,
-           builder.problem_at == 0 ? -1 : base + static_cast<index_t>(builder.problem_at) - 1);
+    refuse(file, graft::detail::text("not valid JSON: ", builder.problem.empty() ? "unknown" : builder.problem.c_str()),
+           builder.problem_key, builder.problem_at == 0 ? -1 : base + static_cast<index_t>(builder.problem_at) - 1);
   return std::move(builder.root);
 }
 
@@ -111,13 +117,19 @@ inline namespace GRAFT_TARGET {
   for (std::size_t i = 0; i < text.size();) {
     auto const at = [&](std::size_t k) { return k < text.size() ? static_cast<unsigned char>(text[k]) : 0U; };
     unsigned const lead = at(i);
-    std::size_t const more = lead < 0x80 ? 0 : lead >= 0xc2 && lead < 0xe0 ? 1 : (lead & 0xf0U) == 0xe0 ? 2 : lead >= 0xf0 && lead < 0xf5 ? 3 : 4;
+    std::size_t const more = lead < 0x80                   ? 0
+                             : lead >= 0xc2 && lead < 0xe0 ? 1
+                             : (lead & 0xf0U) == 0xe0      ? 2
+                             : lead >= 0xf0 && lead < 0xf5 ? 3
+                                                           : 4;
     if (more == 4) return false;
     for (std::size_t k = 1; k <= more; ++k)
       if ((at(i + k) & 0xc0U) != 0x80) return false;
     // Overlong forms, surrogates, above U+10FFFF.
     unsigned const second = at(i + 1);
-    if ((lead == 0xe0 && second < 0xa0) || (lead == 0xed && second > 0x9f) || (lead == 0xf0 && second < 0x90) || (lead == 0xf4 && second > 0x8f)) return false;
+    if ((lead == 0xe0 && second < 0xa0) || (lead == 0xed && second > 0x9f) || (lead == 0xf0 && second < 0x90) ||
+        (lead == 0xf4 && second > 0x8f))
+      return false;
     i += more + 1;
   }
   return true;

@@ -59,7 +59,8 @@ class name_pattern {
       ++step;
       next.clear();
       for (std::uint32_t const s : now)
-        if (states_[s].what == kind::set && sets_[states_[s].set][static_cast<unsigned char>(name[i])]) follow(states_[s].out, i + 1, name, next, seen, step);
+        if (states_[s].what == kind::set && sets_[states_[s].set][static_cast<unsigned char>(name[i])])
+          follow(states_[s].out, i + 1, name, next, seen, step);
       now.swap(next);
     }
     for (std::uint32_t const s : now)
@@ -86,7 +87,9 @@ class name_pattern {
   };
 
   [[noreturn]] void fail(std::string_view what) const {
-    graft::detail::raise(pattern_error(graft::detail::text("graft::io: the pattern ", escaped(text_), " ", what, " (character ", at_, ")"), text_, static_cast<index_t>(at_)));
+    graft::detail::raise(pattern_error(
+        graft::detail::text("graft::io: the pattern ", escaped(text_), " ", what, " (character ", at_, ")"), text_,
+        static_cast<index_t>(at_)));
   }
   std::uint32_t add(state s) {
     if (states_.size() >= 2 * longest) fail("is too large");
@@ -253,7 +256,8 @@ class name_pattern {
   }
 
   /// Adds `s` and all that is reached without reading, each once a step. No recursion: patterns are hostile.
-  void follow(std::uint32_t s, std::size_t position, std::string_view name, std::vector<std::uint32_t>& out, std::vector<std::size_t>& seen, std::size_t step) const {
+  void follow(std::uint32_t s, std::size_t position, std::string_view name, std::vector<std::uint32_t>& out,
+              std::vector<std::size_t>& seen, std::size_t step) const {
     std::vector<std::uint32_t> open{s};
     while (!open.empty()) {
       std::uint32_t const at = open.back();
@@ -263,7 +267,9 @@ class name_pattern {
       state const& here = states_[at];
       switch (here.what) {
         case kind::split: open.push_back(here.other), open.push_back(here.out); break;
-        case kind::begin: if (position == 0) open.push_back(here.out); break;
+        case kind::begin:
+          if (position == 0) open.push_back(here.out);
+          break;
         case kind::end:  // also before a line break at the end, as Python has it
           if (position == name.size() || (position + 1 == name.size() && name.back() == '\n')) open.push_back(here.out);
           break;

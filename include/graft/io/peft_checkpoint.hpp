@@ -61,8 +61,12 @@ class peft_checkpoint {
   /// they replace the base tensor of that name.
   [[nodiscard]] std::map<std::string, std::string, std::less<>> const& replaced() const { return replaced_; }
   /// Such a tensor as float, row-major.
-  [[nodiscard]] std::vector<float> read_replaced(std::string_view base_name) const { return file_.read_as<float>(stored_name(base_name)); }
-  [[nodiscard]] tensor_info const& replaced_info(std::string_view base_name) const { return file_.at(stored_name(base_name)); }
+  [[nodiscard]] std::vector<float> read_replaced(std::string_view base_name) const {
+    return file_.read_as<float>(stored_name(base_name));
+  }
+  [[nodiscard]] tensor_info const& replaced_info(std::string_view base_name) const {
+    return file_.at(stored_name(base_name));
+  }
   /// Everything in the folder that graft does not compute with.
   [[nodiscard]] std::vector<not_understood> const& others() const { return others_; }
 
@@ -85,17 +89,26 @@ class peft_checkpoint {
   [[nodiscard]] auto lora(std::string_view module) const {
     lora_module const& m = at(module);
     if (m.type != detail::dtype_of<T> || m.has_bias)
-      graft::detail::raise(argument_error(graft::detail::text("graft::io::peft_checkpoint::lora: ", escaped(module), m.has_bias ? " has a bias" : " is stored as another type", "; use visit")));
+      graft::detail::raise(argument_error(graft::detail::text("graft::io::peft_checkpoint::lora: ", escaped(module),
+                                                              m.has_bias ? " has a bias" : " is stored as another type",
+                                                              "; use visit")));
     return graft::lora<matrix<T>, matrix<T>>{two<T>(m, ".lora_A.weight"), two<T>(m, ".lora_B.weight"), m.scale};
   }
 
  private:
-  peft_checkpoint(adapter_config config, std::string const& config_path, safetensors_file file) : config_(std::move(config)), file_(std::move(file)) {
-    if (config_.peft_type != "LORA") detail::refuse<unsupported_error>(config_path, graft::detail::text("adapters of type ", escaped(config_.peft_type), " are not computed by this version"), "peft_type");
+  peft_checkpoint(adapter_config config, std::string const& config_path, safetensors_file file)
+      : config_(std::move(config)), file_(std::move(file)) {
+    if (config_.peft_type != "LORA")
+      detail::refuse<unsupported_error>(
+          config_path,
+          graft::detail::text("adapters of type ", escaped(config_.peft_type), " are not computed by this version"),
+          "peft_type");
     for (auto const& o : config_.others) {
       others_.push_back(o);
-      if (o.changes_result && o.name != "use_dora" && o.name != "init_lora_weights" && o.name != "trainable_token_indices" && o.name != "ensure_weight_tying")
-        detail::refuse<unsupported_error>(config_path, o.reason + "; graft would compute wrong numbers for this checkpoint", o.name);
+      if (o.changes_result && o.name != "use_dora" && o.name != "init_lora_weights" &&
+          o.name != "trainable_token_indices" && o.name != "ensure_weight_tying")
+        detail::refuse<unsupported_error>(config_path,
+                                          o.reason + "; graft would compute wrong numbers for this checkpoint", o.name);
     }
     for (auto const& t : file_.tensors()) sort_in(t);
     for (auto& [name, parts] : parts_) add_module(name, parts);
@@ -108,7 +121,9 @@ class peft_checkpoint {
     std::vector<tensor_info const*> more;
   };
 
-  [[nodiscard]] static std::string type_text(tensor_info const& t) { return t.type == dtype::other ? escaped(t.type_name) : t.type_name; }
+  [[nodiscard]] static std::string type_text(tensor_info const& t) {
+    return t.type == dtype::other ? escaped(t.type_name) : t.type_name;
+  }
   void list(tensor_info const& t, std::string reason, bool changes = false) {
     std::string shape = type_text(t) + "[";
     for (std::size_t i = 0; i < t.shape.size(); ++i) shape += graft::detail::text(i == 0 ? "" : ", ", t.shape[i]);
@@ -121,20 +136,28 @@ class peft_checkpoint {
     if (!name.starts_with(prefix)) return list(t, "its name does not begin with base_model.model.");
     name.remove_prefix(prefix.size());
     auto const ends = [&](std::string_view suffix) { return name.size() > suffix.size() && name.ends_with(suffix); };
-    auto const module = [&](std::string_view suffix) -> parts_of_module& { return parts_[std::string(name.substr(0, name.size() - suffix.size()))]; };
+    auto const module = [&](std::string_view suffix) -> parts_of_module& {
+      return parts_[std::string(name.substr(0, name.size() - suffix.size()))];
+    };
     if (ends(".lora_A.weight")) module(".lora_A.weight").A = &t;
     else if (ends(".lora_B.weight")) module(".lora_B.weight").B = &t;
     else if (ends(".lora_B.bias")) module(".lora_B.bias").bias = &t;
     else if (ends(".lora_magnitude_vector")) module(".lora_magnitude_vector").more.push_back(&t);
-    else if (ends(".base_layer.bias")) replace(std::string(name.substr(0, name.size() - std::string_view(".base_layer.bias").size())) + ".bias", t);
-    else if (name.find("lora_") != std::string_view::npos) list(t, "this kind of LoRA tensor is not computed by this version", true);
+    else if (ends(".base_layer.bias"))
+      replace(std::string(name.substr(0, name.size() - std::string_view(".base_layer.bias").size())) + ".bias", t);
+    else if (name.find("lora_") != std::string_view::npos)
+      list(t, "this kind of LoRA tensor is not computed by this version", true);
     else if (ends(".bias") && config_.bias != "none") replace(std::string(name), t);
     else if (is_saved(name)) replace(std::string(name), t);
     else list(t, "the configuration does not say what this tensor is");
   }
   void replace(std::string const& base_name, tensor_info const& t) {
     auto const [it, fresh] = replaced_.emplace(base_name, t.name);
-    if (!fresh) detail::refuse(file_.path(), graft::detail::text("takes the place of ", escaped(base_name), ", and so does ", escaped(it->second)), t.name, t.begin);
+    if (!fresh)
+      detail::refuse(
+          file_.path(),
+          graft::detail::text("takes the place of ", escaped(base_name), ", and so does ", escaped(it->second)), t.name,
+          t.begin);
   }
   [[nodiscard]] std::string const& stored_name(std::string_view base_name) const {
     auto const it = replaced_.find(base_name);
@@ -143,22 +166,33 @@ class peft_checkpoint {
   }
   /// PEFT saves every module whose name ends in one of modules_to_save, dot or not.
   [[nodiscard]] bool is_saved(std::string_view name) const {
-    return std::any_of(config_.modules_to_save.begin(), config_.modules_to_save.end(), [&](std::string const& m) { return name.find(m + ".") != std::string_view::npos; });
+    return std::any_of(config_.modules_to_save.begin(), config_.modules_to_save.end(),
+                       [&](std::string const& m) { return name.find(m + ".") != std::string_view::npos; });
   }
   void add_module(std::string const& name, parts_of_module const& p) {
-    tensor_info const* const any = p.A != nullptr ? p.A : p.B != nullptr ? p.B : p.bias != nullptr ? p.bias : p.more.front();
+    tensor_info const* const any = p.A != nullptr      ? p.A
+                                   : p.B != nullptr    ? p.B
+                                   : p.bias != nullptr ? p.bias
+                                                       : p.more.front();
     auto const list_all = [&](std::string const& reason) {
       for (auto const* const t : {p.A, p.B, p.bias})
         if (t != nullptr) list(*t, reason, true);
       for (auto const* const t : p.more) list(*t, reason, true);
     };
     if (!p.more.empty() || config_.use_dora) return list_all("DoRA is not computed by this version");
-    if (name.ends_with(".base_layer") || !config_.target_parameters.empty()) return list_all("LoRA on a fused parameter is not computed by this version");
-    if (p.A == nullptr || p.B == nullptr) detail::refuse(file_.path(), p.A == nullptr ? "there is no lora_A.weight beside it" : "there is no lora_B.weight beside it", any->name, any->begin);
+    if (name.ends_with(".base_layer") || !config_.target_parameters.empty())
+      return list_all("LoRA on a fused parameter is not computed by this version");
+    if (p.A == nullptr || p.B == nullptr)
+      detail::refuse(file_.path(),
+                     p.A == nullptr ? "there is no lora_A.weight beside it" : "there is no lora_B.weight beside it",
+                     any->name, any->begin);
     if ((p.bias != nullptr) != config_.lora_bias)
-      detail::refuse(file_.path(), config_.lora_bias ? "there is no lora_B.bias beside it but the configuration says lora_bias" : "has a bias but the configuration does not say lora_bias",
+      detail::refuse(file_.path(),
+                     config_.lora_bias ? "there is no lora_B.bias beside it but the configuration says lora_bias"
+                                       : "has a bias but the configuration does not say lora_bias",
                      p.bias != nullptr ? p.bias->name : p.B->name, p.bias != nullptr ? p.bias->begin : p.B->begin);
-    if (p.A->shape.size() != 2 || p.B->shape.size() != 2) return list_all("LoRA on a layer that is no matrix is not computed by this version");
+    if (p.A->shape.size() != 2 || p.B->shape.size() != 2)
+      return list_all("LoRA on a layer that is no matrix is not computed by this version");
     lora_module m;
     m.name = name;
     m.rank = p.A->shape[0];
@@ -166,16 +200,24 @@ class peft_checkpoint {
     m.out_features = p.B->shape[0];
     m.type = p.A->type;
     if (m.rank != p.B->shape[1])
-      detail::refuse(file_.path(), graft::detail::text("has ", p.B->shape[1], " columns but lora_A has ", m.rank, " rows; both are the rank"), p.B->name, p.B->begin);
+      detail::refuse(
+          file_.path(),
+          graft::detail::text("has ", p.B->shape[1], " columns but lora_A has ", m.rank, " rows; both are the rank"),
+          p.B->name, p.B->begin);
     if (m.rank <= 0) detail::refuse(file_.path(), "has rank 0", p.A->name, p.A->begin);
     index_t const stated = config_.rank_of(name);
-    if (m.rank != stated) detail::refuse(file_.path(), graft::detail::text("has rank ", m.rank, " but the configuration says ", stated), p.A->name, p.A->begin);
+    if (m.rank != stated)
+      detail::refuse(file_.path(), graft::detail::text("has rank ", m.rank, " but the configuration says ", stated),
+                     p.A->name, p.A->begin);
     for (auto const* const t : {p.A, p.B, p.bias})
       if (t != nullptr && t->type != dtype::f32 && t->type != dtype::bf16 && t->type != dtype::f16)
         return list_all("elements of type " + type_text(*t) + " are not computed with");
-    if (p.B->type != m.type || (p.bias != nullptr && p.bias->type != m.type)) detail::refuse(file_.path(), "lora_A, lora_B and their bias are stored as different types", p.B->name, p.B->begin);
+    if (p.B->type != m.type || (p.bias != nullptr && p.bias->type != m.type))
+      detail::refuse(file_.path(), "lora_A, lora_B and their bias are stored as different types", p.B->name,
+                     p.B->begin);
     if (p.bias != nullptr && (p.bias->shape.size() != 1 || p.bias->shape[0] != m.out_features))
-      detail::refuse(file_.path(), graft::detail::text("must have ", m.out_features, " elements"), p.bias->name, p.bias->begin);
+      detail::refuse(file_.path(), graft::detail::text("must have ", m.out_features, " elements"), p.bias->name,
+                     p.bias->begin);
     m.alpha = config_.alpha_of(name);
     m.rslora = config_.use_rslora;
     m.scale = m.rslora ? rslora_scale(m.alpha, m.rank) : lora_scale(m.alpha, m.rank);
@@ -191,11 +233,13 @@ class peft_checkpoint {
 
   [[nodiscard]] lora_module const& at(std::string_view module) const {
     if (auto const* const m = find(module)) return *m;
-    graft::detail::raise(argument_error(graft::detail::text("graft::io::peft_checkpoint: ", escaped(module), " is not an adapted module of ", escaped(file_.path()))));
+    graft::detail::raise(argument_error(graft::detail::text("graft::io::peft_checkpoint: ", escaped(module),
+                                                            " is not an adapted module of ", escaped(file_.path()))));
   }
   template <class T>
   [[nodiscard]] T const* data(lora_module const& m, std::string_view suffix) const {
-    return reinterpret_cast<T const*>(aligned_.find(graft::detail::text("base_model.model.", m.name, suffix))->second.bytes().data());
+    return reinterpret_cast<T const*>(
+        aligned_.find(graft::detail::text("base_model.model.", m.name, suffix))->second.bytes().data());
   }
   template <class T>
   [[nodiscard]] matrix<T> two(lora_module const& m, std::string_view suffix) const {
@@ -207,7 +251,8 @@ class peft_checkpoint {
     auto const A = two<T>(m, ".lora_A.weight");
     auto const B = two<T>(m, ".lora_B.weight");
     if (!m.has_bias) return f(graft::lora<matrix<T>, matrix<T>>{A, B, m.scale});
-    return f(graft::lora<matrix<T>, matrix<T>, vector<T>>{A, B, m.scale, graft::view(data<T>(m, ".lora_B.bias"), m.out_features)});
+    return f(graft::lora<matrix<T>, matrix<T>, vector<T>>{A, B, m.scale,
+                                                          graft::view(data<T>(m, ".lora_B.bias"), m.out_features)});
   }
 
   adapter_config config_;

@@ -55,9 +55,18 @@ struct dtype_row {
   index_t width;
 };
 /// In the order in which the reference implementation writes them.
-inline constexpr std::array<dtype_row, 13> dtypes{{{"U64", dtype::u64, 8}, {"I64", dtype::i64, 8}, {"F64", dtype::f64, 8}, {"F32", dtype::f32, 4},
-                                                   {"U32", dtype::u32, 4}, {"I32", dtype::i32, 4}, {"BF16", dtype::bf16, 2}, {"F16", dtype::f16, 2},
-                                                   {"U16", dtype::u16, 2}, {"I16", dtype::i16, 2}, {"I8", dtype::i8, 1}, {"U8", dtype::u8, 1},
+inline constexpr std::array<dtype_row, 13> dtypes{{{"U64", dtype::u64, 8},
+                                                   {"I64", dtype::i64, 8},
+                                                   {"F64", dtype::f64, 8},
+                                                   {"F32", dtype::f32, 4},
+                                                   {"U32", dtype::u32, 4},
+                                                   {"I32", dtype::i32, 4},
+                                                   {"BF16", dtype::bf16, 2},
+                                                   {"F16", dtype::f16, 2},
+                                                   {"U16", dtype::u16, 2},
+                                                   {"I16", dtype::i16, 2},
+                                                   {"I8", dtype::i8, 1},
+                                                   {"U8", dtype::u8, 1},
                                                    {"BOOL", dtype::boolean, 1}}};
 [[nodiscard]] constexpr dtype_row const* row_of(std::string_view name) {
   for (auto const& r : dtypes)
@@ -100,7 +109,9 @@ class safetensors_file {
   /// Maps the file; see `file_bytes::map` for the danger.
   [[nodiscard]] static safetensors_file map(std::string const& path) { return {file_bytes::map(path), path}; }
   /// Bytes that are in memory, copied; `name` stands for the file in messages.
-  [[nodiscard]] static safetensors_file parse(std::span<std::byte const> bytes, std::string name) { return {file_bytes::copy(bytes), std::move(name)}; }
+  [[nodiscard]] static safetensors_file parse(std::span<std::byte const> bytes, std::string name) {
+    return {file_bytes::copy(bytes), std::move(name)};
+  }
 
   [[nodiscard]] std::string const& path() const { return path_; }
   /// In the order of their data.
@@ -125,13 +136,20 @@ class safetensors_file {
   template <scalar T, std::size_t Rank>
   [[nodiscard]] auto view(std::string_view name) const {
     tensor_info const& t = at(name);
-    if (t.type != detail::dtype_of<T>) detail::refuse(path_, "is stored as " + (t.type == dtype::other ? escaped(t.type_name) : t.type_name) + ", not as " + std::string(detail::row_of(detail::dtype_of<T>).name), t.name, t.begin);
-    if (t.shape.size() != Rank) detail::refuse(path_, graft::detail::text("has ", t.shape.size(), " dimensions, not ", Rank), t.name, t.begin);
+    if (t.type != detail::dtype_of<T>)
+      detail::refuse(path_,
+                     "is stored as " + (t.type == dtype::other ? escaped(t.type_name) : t.type_name) + ", not as " +
+                         std::string(detail::row_of(detail::dtype_of<T>).name),
+                     t.name, t.begin);
+    if (t.shape.size() != Rank)
+      detail::refuse(path_, graft::detail::text("has ", t.shape.size(), " dimensions, not ", Rank), t.name, t.begin);
     auto const* const data = bytes(t).data();
-    if (reinterpret_cast<std::uintptr_t>(data) % alignof(T) != 0) detail::refuse(path_, "is not aligned in the file; read a copy", t.name, t.begin);
+    if (reinterpret_cast<std::uintptr_t>(data) % alignof(T) != 0)
+      detail::refuse(path_, "is not aligned in the file; read a copy", t.name, t.begin);
     std::array<index_t, Rank> shape{};
     std::copy(t.shape.begin(), t.shape.end(), shape.begin());
-    return tensor_view<T const, dynamic_extents<Rank>>{reinterpret_cast<T const*>(data), dynamic_extents<Rank>{shape}, graft::detail::row_major_strides(shape)};
+    return tensor_view<T const, dynamic_extents<Rank>>{reinterpret_cast<T const*>(data), dynamic_extents<Rank>{shape},
+                                                       graft::detail::row_major_strides(shape)};
   }
 
   /// A copy, converted: floating to floating with one rounding, integer (and BOOL) to integer with a check of range. Any
@@ -140,7 +158,8 @@ class safetensors_file {
   [[nodiscard]] std::vector<T> read_as(std::string_view name) const {
     tensor_info const& t = at(name);
     if (t.type == dtype::other)  // before memory is asked for: its shape was not compared with its bytes
-      detail::refuse<unsupported_error>(path_, graft::detail::text("graft does not read elements of type ", escaped(t.type_name)), t.name, t.begin);
+      detail::refuse<unsupported_error>(
+          path_, graft::detail::text("graft does not read elements of type ", escaped(t.type_name)), t.name, t.begin);
     std::vector<T> out(static_cast<std::size_t>(t.size()));
     auto const* const from = bytes(t).data();
     switch (t.type) {
@@ -167,7 +186,9 @@ class safetensors_file {
 
   template <class From, class T>
   void convert(std::byte const* from, std::vector<T>& out, tensor_info const& t) const {
-    if constexpr (scalar<From> != scalar<T>) detail::refuse(path_, "is stored as " + t.type_name + ", which is not converted to the type asked for", t.name, t.begin);
+    if constexpr (scalar<From> != scalar<T>)
+      detail::refuse(path_, "is stored as " + t.type_name + ", which is not converted to the type asked for", t.name,
+                     t.begin);
     else
       for (std::size_t i = 0; i < out.size(); ++i) {
         From value;
@@ -175,7 +196,10 @@ class safetensors_file {
         if constexpr (std::is_same_v<From, T>) out[i] = value;
         else if constexpr (scalar<From>) out[i] = store_as<T>(load_as<accumulate_t<From, T>>(value));
         else {
-          if (!std::in_range<T>(value)) detail::refuse(path_, graft::detail::text("element ", i, " is ", value, ", out of the range of the type asked for"), t.name, t.begin);
+          if (!std::in_range<T>(value))
+            detail::refuse(
+                path_, graft::detail::text("element ", i, " is ", value, ", out of the range of the type asked for"),
+                t.name, t.begin);
           out[i] = static_cast<T>(value);
         }
       }
@@ -183,11 +207,20 @@ class safetensors_file {
 
   void check() {
     auto const all = bytes_.bytes();
-    if (all.size() < 8) detail::refuse(path_, graft::detail::text("the file has ", all.size(), " bytes; a safetensors file has at least 8"), {}, 0);
+    if (all.size() < 8)
+      detail::refuse(
+          path_, graft::detail::text("the file has ", all.size(), " bytes; a safetensors file has at least 8"), {}, 0);
     std::uint64_t length = 0;
     std::memcpy(&length, all.data(), 8);
-    if (length > largest_header) detail::refuse(path_, graft::detail::text("the header claims ", length, " bytes; at most ", largest_header, " are read"), {}, 0);
-    if (length > all.size() - 8) detail::refuse(path_, graft::detail::text("the header claims ", length, " bytes but the file has ", all.size() - 8, " after its length"), {}, 0);
+    if (length > largest_header)
+      detail::refuse(path_,
+                     graft::detail::text("the header claims ", length, " bytes; at most ", largest_header, " are read"),
+                     {}, 0);
+    if (length > all.size() - 8)
+      detail::refuse(path_,
+                     graft::detail::text("the header claims ", length, " bytes but the file has ", all.size() - 8,
+                                         " after its length"),
+                     {}, 0);
     if (length == 0) detail::refuse(path_, "the header is empty", {}, 0);
     std::string_view const text(reinterpret_cast<char const*>(all.data()) + 8, static_cast<std::size_t>(length));
     if (text.front() != '{') detail::refuse(path_, "the header does not begin with '{'", {}, 8);
@@ -198,7 +231,9 @@ class safetensors_file {
       if (name == "__metadata__") {
         if (!entry.is_object()) detail::refuse(path_, "must be an object of strings", name);
         for (auto const& [key, value] : entry.items()) {
-          if (!value.is_string()) detail::refuse(path_, graft::detail::text("the metadata value of ", escaped(key), " must be a string"), name);
+          if (!value.is_string())
+            detail::refuse(path_, graft::detail::text("the metadata value of ", escaped(key), " must be a string"),
+                           name);
           metadata_.emplace(key, value.get<std::string>());
         }
       } else tensors_.push_back(entry_of(name, entry, data, data_size));
@@ -208,19 +243,30 @@ class safetensors_file {
     });
     index_t at = data;
     for (auto const& t : tensors_) {
-      if (t.begin != at) detail::refuse(path_, t.begin < at ? "its bytes overlap those of another tensor" : "there are bytes before it that belong to no tensor", t.name, t.begin);
+      if (t.begin != at)
+        detail::refuse(path_,
+                       t.begin < at ? "its bytes overlap those of another tensor"
+                                    : "there are bytes before it that belong to no tensor",
+                       t.name, t.begin);
       at = t.end;
     }
-    if (at != data + data_size) detail::refuse(path_, graft::detail::text("there are ", data + data_size - at, " bytes after the last tensor"), {}, at);
+    if (at != data + data_size)
+      detail::refuse(path_, graft::detail::text("there are ", data + data_size - at, " bytes after the last tensor"),
+                     {}, at);
     for (std::size_t i = 0; i < tensors_.size(); ++i) by_name_.emplace(tensors_[i].name, i);
   }
 
-  [[nodiscard]] tensor_info entry_of(std::string const& name, nlohmann::ordered_json const& entry, index_t data, index_t data_size) const {
-    auto const bad = [&](std::string_view what) { detail::refuse(path_, what, name.empty() ? std::string_view("(empty name)") : name); };
-    if (!entry.is_object() || entry.size() != 3 || !entry.contains("dtype") || !entry.contains("shape") || !entry.contains("data_offsets"))
+  [[nodiscard]] tensor_info entry_of(std::string const& name, nlohmann::ordered_json const& entry, index_t data,
+                                     index_t data_size) const {
+    auto const bad = [&](std::string_view what) {
+      detail::refuse(path_, what, name.empty() ? std::string_view("(empty name)") : name);
+    };
+    if (!entry.is_object() || entry.size() != 3 || !entry.contains("dtype") || !entry.contains("shape") ||
+        !entry.contains("data_offsets"))
       bad("must have exactly dtype, shape and data_offsets");
     auto const number = [&](nlohmann::ordered_json const& v, std::string_view what) {
-      if (!v.is_number_unsigned() || v.get<std::uint64_t>() > static_cast<std::uint64_t>(INT64_MAX)) bad(graft::detail::text(what, " must be a whole number from 0 to 2^63 - 1"));
+      if (!v.is_number_unsigned() || v.get<std::uint64_t>() > static_cast<std::uint64_t>(INT64_MAX))
+        bad(graft::detail::text(what, " must be a whole number from 0 to 2^63 - 1"));
       return static_cast<index_t>(v.get<std::uint64_t>());
     };
     tensor_info t;
@@ -242,10 +288,12 @@ class safetensors_file {
     index_t const begin = number(offsets[0], "an offset");
     index_t const end = number(offsets[1], "an offset");
     if (begin > end) bad(graft::detail::text("its data begins at ", begin, ", after its end at ", end));
-    if (end > data_size) bad(graft::detail::text("its data ends at ", end, " but the file has ", data_size, " bytes of data"));
+    if (end > data_size)
+      bad(graft::detail::text("its data ends at ", end, " but the file has ", data_size, " bytes of data"));
     index_t bytes = 0;
     if (row != nullptr && (__builtin_mul_overflow(size, row->width, &bytes) || bytes != end - begin))
-      bad(graft::detail::text("its shape asks for ", size, " elements of ", row->width, " bytes but its data has ", end - begin));
+      bad(graft::detail::text("its shape asks for ", size, " elements of ", row->width, " bytes but its data has ",
+                              end - begin));
     t.begin = data + begin;
     t.end = data + end;
     return t;
@@ -275,7 +323,9 @@ template <class T, class E, int D>
   tensor_data t{std::move(name), detail::dtype_of<value>, {}, {}};
   index_t stride = 1;
   for (std::size_t i = v.rank(); i-- > 0; stride *= v.extent(i))
-    if (v.extent(i) > 1 && v.stride(i) != stride) graft::detail::raise(argument_error(graft::detail::text("graft::io::to_write: ", escaped(t.name), " is not contiguous; copy it first")));
+    if (v.extent(i) > 1 && v.stride(i) != stride)
+      graft::detail::raise(argument_error(
+          graft::detail::text("graft::io::to_write: ", escaped(t.name), " is not contiguous; copy it first")));
   for (std::size_t i = 0; i < v.rank(); ++i) t.shape.push_back(v.extent(i));
   t.bytes = {reinterpret_cast<std::byte const*>(v.data_handle()), static_cast<std::size_t>(v.size()) * sizeof(value)};
   return t;
@@ -285,9 +335,15 @@ template <class T, class E, int D>
 /// I16, I8, U8, BOOL), then by name; the header is padded with spaces to a multiple of 8. The same input gives the same
 /// bytes. Throws argument_error for what `safetensors_file` would not read again: names that stand there twice or are not
 /// UTF-8 or are "__metadata__", more than 32 dimensions, bytes that do not fit their shape, a header above 100 MB.
-[[nodiscard]] inline std::string safetensors_bytes(std::vector<tensor_data> tensors, std::map<std::string, std::string> const& metadata = {}) {
-  auto const refuse = [](auto const&... parts) { graft::detail::raise(argument_error(graft::detail::text("graft::io::write_safetensors: ", parts...))); };
-  std::sort(tensors.begin(), tensors.end(), [](auto const& a, auto const& b) { return detail::place_of(a.type) != detail::place_of(b.type) ? detail::place_of(a.type) < detail::place_of(b.type) : a.name < b.name; });
+[[nodiscard]] inline std::string safetensors_bytes(std::vector<tensor_data> tensors,
+                                                   std::map<std::string, std::string> const& metadata = {}) {
+  auto const refuse = [](auto const&... parts) {
+    graft::detail::raise(argument_error(graft::detail::text("graft::io::write_safetensors: ", parts...)));
+  };
+  std::sort(tensors.begin(), tensors.end(), [](auto const& a, auto const& b) {
+    return detail::place_of(a.type) != detail::place_of(b.type) ? detail::place_of(a.type) < detail::place_of(b.type)
+                                                                : a.name < b.name;
+  });
   nlohmann::ordered_json header = nlohmann::ordered_json::object();
   for (auto const& [key, value] : metadata)
     if (!detail::is_utf8(key) || !detail::is_utf8(value)) refuse("the metadata of ", escaped(key), " is not UTF-8");
@@ -297,18 +353,23 @@ template <class T, class E, int D>
   for (auto const& t : tensors) {
     if (!names.insert(t.name).second) refuse("two tensors are named ", escaped(t.name));
     if (t.name == "__metadata__" || !detail::is_utf8(t.name)) refuse("no tensor can be named ", escaped(t.name));
-    if (t.type == dtype::other || t.shape.size() > 32) refuse("the type or the number of dimensions of ", escaped(t.name), " cannot be written");
+    if (t.type == dtype::other || t.shape.size() > 32)
+      refuse("the type or the number of dimensions of ", escaped(t.name), " cannot be written");
     index_t size = width(t.type);
     bool good = true;
     for (index_t const e : t.shape) good = good && e >= 0 && !__builtin_mul_overflow(size, e, &size);
-    if (!good || size != static_cast<index_t>(t.bytes.size())) refuse("the bytes of ", escaped(t.name), " do not fit its type and shape");
+    if (!good || size != static_cast<index_t>(t.bytes.size()))
+      refuse("the bytes of ", escaped(t.name), " do not fit its type and shape");
     header.get_ref<nlohmann::ordered_json::object_t&>().emplace_back(
-        t.name, nlohmann::ordered_json{{"dtype", std::string(detail::row_of(t.type).name)}, {"shape", t.shape}, {"data_offsets", {at, at + size}}});
+        t.name, nlohmann::ordered_json{{"dtype", std::string(detail::row_of(t.type).name)},
+                                       {"shape", t.shape},
+                                       {"data_offsets", {at, at + size}}});
     at += size;
   }
   std::string text = header.dump();
   text.resize((text.size() + 7) / 8 * 8, ' ');
-  if (text.size() > safetensors_file::largest_header) refuse("the header has ", text.size(), " bytes, more than ", safetensors_file::largest_header);
+  if (text.size() > safetensors_file::largest_header)
+    refuse("the header has ", text.size(), " bytes, more than ", safetensors_file::largest_header);
   auto const length = static_cast<std::uint64_t>(text.size());
   std::string out(8, '\0');
   std::memcpy(out.data(), &length, 8);
@@ -318,7 +379,8 @@ template <class T, class E, int D>
 }
 
 /// Writes `path` by way of a file beside it, which is then renamed: readers never meet half a file. Throws file_error.
-inline void write_safetensors(std::string const& path, std::vector<tensor_data> tensors, std::map<std::string, std::string> const& metadata = {}) {
+inline void write_safetensors(std::string const& path, std::vector<tensor_data> tensors,
+                              std::map<std::string, std::string> const& metadata = {}) {
   std::string const bytes = safetensors_bytes(std::move(tensors), metadata);
   std::string const partial = path + ".partial";
   std::FILE* const file = std::fopen(partial.c_str(), "wb");

@@ -27,7 +27,8 @@ struct add_bias_body {
     for (int t = 0; t < tile.count; ++t) {
       index_t const i = tile.row[t];
       tm.vector(y.extent(1), [&](index_t j) {
-        y(i, j) = store_as<typename Y::value_type>(std::fma(scale, load_as<Accumulate>(b(j)), load_as<Accumulate>(y(i, j))));
+        y(i, j) =
+            store_as<typename Y::value_type>(std::fma(scale, load_as<Accumulate>(b(j)), load_as<Accumulate>(y(i, j))));
       });
     }
   }
@@ -47,8 +48,9 @@ struct sum_rows_body {
     index_t const count = d.extent(0) - first < columns ? d.extent(0) - first : columns;
     tm.vector(count, [&](index_t i) {
       Accumulate sum[1] = {load_as<Accumulate>(d(first + i))};
-      chain_short_axis(y.extent(0), [&](int, index_t t) { return load_as<Accumulate>(y(t, first + i)); },
-                       [&](index_t) { return scale; }, sum);
+      chain_short_axis(
+          y.extent(0), [&](int, index_t t) { return load_as<Accumulate>(y(t, first + i)); },
+          [&](index_t) { return scale; }, sum);
       d(first + i) = store_as<typename D::value_type>(sum[0]);
     });
   }
@@ -117,7 +119,8 @@ struct sum_rows_fn {
       graft::detail::expects_data(verb, "y", y);
       graft::detail::expects_output(verb, "d", d);
       graft::detail::expects_disjoint(verb, "d", d, "y", y);
-      ex.league((d.extent(0) + body_type::columns - 1) / body_type::columns, 0, body_type{y, d, static_cast<accumulate>(scale.value())});
+      ex.league((d.extent(0) + body_type::columns - 1) / body_type::columns, 0,
+                body_type{y, d, static_cast<accumulate>(scale.value())});
     }
   }
 };

@@ -24,7 +24,8 @@ struct copy_body {
     row_tile<Team::row_block> const tile(tm.league_rank(), y.extent(0));
     for (int t = 0; t < tile.count; ++t) {
       index_t const i = tile.row[t];
-      tm.vector(y.extent(1), [&](index_t j) { y(i, j) = store_as<typename Y::value_type>(load_as<accumulate>(x(i, j))); });
+      tm.vector(y.extent(1),
+                [&](index_t j) { y(i, j) = store_as<typename Y::value_type>(load_as<accumulate>(x(i, j))); });
     }
   }
 };

@@ -49,7 +49,8 @@ struct drop_body {
       tm.vector(y.extent(1), [&](index_t j) {
         accumulate const factor = mask.keeps(i * y.extent(1) + j) ? kept : accumulate{0};
         accumulate const value = load_as<accumulate>(x(i, j));
-        if constexpr (Add) y(i, j) = store_as<typename Y::value_type>(std::fma(factor, value, load_as<accumulate>(y(i, j))));
+        if constexpr (Add)
+          y(i, j) = store_as<typename Y::value_type>(std::fma(factor, value, load_as<accumulate>(y(i, j))));
         else y(i, j) = store_as<typename Y::value_type>(factor * value);
       });
     }
@@ -89,8 +90,8 @@ struct drop_fn {
     if constexpr (mandates<E, X, Y>()) {
       constexpr std::string_view verb = Add ? "kernels::drop_add" : "kernels::drop";
       if (!(mask.probability >= 0.0 && mask.probability < 1.0)) [[unlikely]]
-        graft::detail::raise(argument_error(graft::detail::text("graft::", verb, ": the probability is ", mask.probability,
-                                                                " but must lie in [0, 1)")));
+        graft::detail::raise(argument_error(graft::detail::text("graft::", verb, ": the probability is ",
+                                                                mask.probability, " but must lie in [0, 1)")));
       graft::detail::expects_equal_extents(verb, "y", y, 0, "x", x, 0);
       graft::detail::expects_equal_extents(verb, "y", y, 1, "x", x, 1);
       graft::detail::expects_data(verb, "x", x);

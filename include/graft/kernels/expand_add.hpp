@@ -28,8 +28,9 @@ struct expand_add_body {
     tm.vector(y.extent(1), [&](index_t o) {
       Accumulate sum[R];
       for (int t = 0; t < R; ++t) sum[t] = load_as<Accumulate>(y(tile.row[t], o));
-      chain_short_axis(v.extent(1), [&](int t, index_t j) { return scale * load_as<Accumulate>(v(tile.row[t], j)); },
-                       [&](index_t j) { return load_as<Accumulate>(b(o, j)); }, sum);
+      chain_short_axis(
+          v.extent(1), [&](int t, index_t j) { return scale * load_as<Accumulate>(v(tile.row[t], j)); },
+          [&](index_t j) { return load_as<Accumulate>(b(o, j)); }, sum);
       for (int t = 0; t < tile.count; ++t) y(tile.row[t], o) = store_as<typename Y::value_type>(sum[t]);
     });
   }
@@ -57,7 +58,8 @@ struct expand_add_fn {
     GRAFT_MANDATE_INPUT("kernels::expand_add", "v", E, V, 2)
     GRAFT_MANDATE_INPUT("kernels::expand_add", "B", E, B, 2)
     GRAFT_MANDATE_OUTPUT("kernels::expand_add", "y", E, Y, 2)
-    return graft::detail::accepted_input<E, V, 2> && graft::detail::accepted_input<E, B, 2> && graft::detail::accepted_output<E, Y, 2>;
+    return graft::detail::accepted_input<E, V, 2> && graft::detail::accepted_input<E, B, 2> &&
+           graft::detail::accepted_output<E, Y, 2>;
   }
   /// Which body a call takes.
   template <class E, class V, class B, class Y>

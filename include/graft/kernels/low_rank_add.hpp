@@ -33,8 +33,9 @@ struct low_rank_add_body {
     auto* const v = tm.template scratch<Accumulate>(R * r);
     tm.groups(r, [&](index_t j) {
       Accumulate sum[R];
-      sum_long_axis(tm, x.extent(1), [&](index_t k) { return load_as<Accumulate>(a(j, k)); },
-                    [&](int t, index_t k) { return load_as<Accumulate>(x(tile.row[t], k)); }, sum);
+      sum_long_axis(
+          tm, x.extent(1), [&](index_t k) { return load_as<Accumulate>(a(j, k)); },
+          [&](int t, index_t k) { return load_as<Accumulate>(x(tile.row[t], k)); }, sum);
       tm.once([&] {
         for (int t = 0; t < R; ++t) v[t * r + j] = scale * sum[t];
       });
@@ -43,8 +44,9 @@ struct low_rank_add_body {
     tm.vector(y.extent(1), [&](index_t o) {
       Accumulate sum[R];
       for (int t = 0; t < R; ++t) sum[t] = load_as<Accumulate>(y(tile.row[t], o));
-      chain_short_axis(r, [&](int t, index_t j) { return v[t * r + j]; },
-                       [&](index_t j) { return load_as<Accumulate>(b(o, j)); }, sum);
+      chain_short_axis(
+          r, [&](int t, index_t j) { return v[t * r + j]; }, [&](index_t j) { return load_as<Accumulate>(b(o, j)); },
+          sum);
       for (int t = 0; t < tile.count; ++t) y(tile.row[t], o) = store_as<typename Y::value_type>(sum[t]);
     });
   }
@@ -75,8 +77,8 @@ struct low_rank_add_fn {
     GRAFT_MANDATE_INPUT("kernels::low_rank_add", "A", E, A, 2)
     GRAFT_MANDATE_INPUT("kernels::low_rank_add", "B", E, B, 2)
     GRAFT_MANDATE_OUTPUT("kernels::low_rank_add", "y", E, Y, 2)
-    return graft::detail::accepted_input<E, X, 2> && graft::detail::accepted_input<E, A, 2> && graft::detail::accepted_input<E, B, 2> &&
-           graft::detail::accepted_output<E, Y, 2>;
+    return graft::detail::accepted_input<E, X, 2> && graft::detail::accepted_input<E, A, 2> &&
+           graft::detail::accepted_input<E, B, 2> && graft::detail::accepted_output<E, Y, 2>;
   }
   /// Which body a call takes.
   template <class E, class X, class A, class B, class Y>
@@ -85,10 +87,12 @@ struct low_rank_add_fn {
   /// The readable body, on any executor.
   template <executor E, matrix_view X, matrix_view A, matrix_view B, output_matrix Y>
   void generic(E const& ex, X const& x, A const& a, B const& b, Y const& y, scaling scale = 1.0) const {
-    using accumulate = accumulate_t<typename X::value_type, typename A::value_type, typename B::value_type, typename Y::value_type>;
+    using accumulate =
+        accumulate_t<typename X::value_type, typename A::value_type, typename B::value_type, typename Y::value_type>;
     expects(x, a, b, y);
-    ex.league(graft::detail::tiles(x.extent(0), E::row_block), team_bytes<accumulate>(ex, a),
-              graft::detail::low_rank_add_body<X, A, B, Y, accumulate>{x, a, b, y, static_cast<accumulate>(scale.value())});
+    ex.league(
+        graft::detail::tiles(x.extent(0), E::row_block), team_bytes<accumulate>(ex, a),
+        graft::detail::low_rank_add_body<X, A, B, Y, accumulate>{x, a, b, y, static_cast<accumulate>(scale.value())});
   }
 
   template <class E, class X, class A, class B, class Y>
@@ -106,12 +110,14 @@ struct low_rank_add_fn {
   /// Bytes that a call with these arguments takes from the executor's resource, once. The generic body of an executor that
   /// does not say what a league takes (`league_scratch`): the bytes of one team.
   template <executor E, matrix_view X, matrix_view A, matrix_view B, output_matrix Y>
-  [[nodiscard]] std::size_t scratch_bytes(E const& ex, X const& x, A const& a, B const& b, Y const& y, scaling scale = 1.0) const {
+  [[nodiscard]] std::size_t scratch_bytes(E const& ex, X const& x, A const& a, B const& b, Y const& y,
+                                          scaling scale = 1.0) const {
     expects(x, a, b, y);
     using chosen_body = override_for<low_rank_add_fn, E, X, A, B, Y>;
     if constexpr (chosen_body::which == body::host) return chosen_body::scratch_bytes(ex, x, a, b, y, scale);
     else {
-      using accumulate = accumulate_t<typename X::value_type, typename A::value_type, typename B::value_type, typename Y::value_type>;
+      using accumulate =
+          accumulate_t<typename X::value_type, typename A::value_type, typename B::value_type, typename Y::value_type>;
       std::size_t const bytes = team_bytes<accumulate>(ex, a);
       if constexpr (requires { ex.league_scratch(index_t{}, bytes); })
         return ex.league_scratch(graft::detail::tiles(x.extent(0), E::row_block), bytes);

@@ -24,7 +24,8 @@ struct outer_add_fn {
     GRAFT_MANDATE_INPUT("kernels::outer_add", "B", E, B, 2)
     GRAFT_MANDATE_INPUT("kernels::outer_add", "A", E, A, 2)
     GRAFT_MANDATE_OUTPUT("kernels::outer_add", "W", E, W, 2)
-    return graft::detail::accepted_input<E, B, 2> && graft::detail::accepted_input<E, A, 2> && graft::detail::accepted_output<E, W, 2>;
+    return graft::detail::accepted_input<E, B, 2> && graft::detail::accepted_input<E, A, 2> &&
+           graft::detail::accepted_output<E, W, 2>;
   }
   template <class A>
   using transposed_t = decltype(transposed(std::declval<A const&>()));

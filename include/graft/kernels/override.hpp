@@ -14,12 +14,9 @@
 namespace graft::inline GRAFT_CONTRACT {
 namespace detail {
 /// Every argument that mandates have accepted.
-template <class E, class... V>
-concept accepted = executor<E> && ((tensor<V> && can_access<E, V>) && ...);
-template <class E, class V, std::size_t Rank>
-concept accepted_input = accepted<E, V> && V::rank() == Rank;
-template <class E, class V, std::size_t Rank>
-concept accepted_output = accepted_input<E, V, Rank> && output_view<V>;
+template <class E, class... V> concept accepted = executor<E> && ((tensor<V> && can_access<E, V>) && ...);
+template <class E, class V, std::size_t Rank> concept accepted_input = accepted<E, V> && V::rank() == Rank;
+template <class E, class V, std::size_t Rank> concept accepted_output = accepted_input<E, V, Rank> && output_view<V>;
 }  // namespace detail
 
 namespace kernels {
@@ -38,8 +35,9 @@ struct override_for {
 
 /// Storage that host bodies take, at any mix and any strides. `double` takes the generic body.
 template <class V>
-concept host_storage = tensor<V> && (std::is_same_v<typename V::value_type, float> || std::is_same_v<typename V::value_type, bfloat16> ||
-                                     std::is_same_v<typename V::value_type, float16>);
+concept host_storage =
+    tensor<V> && (std::is_same_v<typename V::value_type, float> || std::is_same_v<typename V::value_type, bfloat16> ||
+                  std::is_same_v<typename V::value_type, float16>);
 
 }  // namespace kernels
 }  // namespace graft::inline GRAFT_CONTRACT

@@ -28,7 +28,8 @@ class panels_view {
 
   static constexpr std::size_t rank() { return 2; }
   constexpr panels_view() = default;
-  GRAFT_FN constexpr panels_view(T* data, index_t outputs, index_t ranks) : data_(data), outputs_(outputs), ranks_(ranks) {}
+  GRAFT_FN constexpr panels_view(T* data, index_t outputs, index_t ranks)
+      : data_(data), outputs_(outputs), ranks_(ranks) {}
   template <class U>
     requires(std::is_convertible_v<U (*)[], T (*)[]> && !std::is_same_v<U, T>)
   GRAFT_FN constexpr panels_view(panels_view<U, Space> const& v)  // NOLINT: implicit, like T* to T const*
@@ -95,7 +96,8 @@ void pack_panels(E const& ex, B const& b, panels_view<T, S> const& panels) {
   graft::detail::expects_data(verb, "B", b);
   graft::detail::expects_data(verb, "panels", panels);
   graft::detail::expects_disjoint(verb, "panels", panels, "B", b);
-  ex.league((b.extent(0) + panel_width - 1) / panel_width, 0, graft::detail::pack_panels_body<B, panels_view<T, S>>{b, panels});
+  ex.league((b.extent(0) + panel_width - 1) / panel_width, 0,
+            graft::detail::pack_panels_body<B, panels_view<T, S>>{b, panels});
 }
 
 }  // namespace GRAFT_TARGET

@@ -133,9 +133,11 @@ struct fill_random_fn {
       graft::detail::expects_output(verb, "Y", y);
       static_cast<void>(graft::detail::checked_sum(source.first, y.size(), verb));
       if (source.first < 0 || !std::isfinite(scale.value())) [[unlikely]]
-        graft::detail::raise(argument_error(graft::detail::text("graft::", verb, ": first is ", source.first, " and scale ", scale.value(),
-                                                                "; the one must not be negative, the other finite")));
-      ex.league(graft::detail::tiles(y.extent(0), E::row_block), 0, graft::detail::fill_random_body<Y, Normal>{source, y, scale.value()});
+        graft::detail::raise(
+            argument_error(graft::detail::text("graft::", verb, ": first is ", source.first, " and scale ",
+                                               scale.value(), "; the one must not be negative, the other finite")));
+      ex.league(graft::detail::tiles(y.extent(0), E::row_block), 0,
+                graft::detail::fill_random_body<Y, Normal>{source, y, scale.value()});
     }
   }
 };

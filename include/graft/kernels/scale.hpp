@@ -26,7 +26,8 @@ struct scale_body {
     for (int t = 0; t < tile.count; ++t) {
       index_t const i = tile.row[t];
       tm.vector(y.extent(1), [&](index_t j) {
-        y(i, j) = store_as<typename Y::value_type>(load_as<accumulate>(d(Dimension == 0 ? i : j)) * load_as<accumulate>(y(i, j)));
+        y(i, j) = store_as<typename Y::value_type>(load_as<accumulate>(d(Dimension == 0 ? i : j)) *
+                                                   load_as<accumulate>(y(i, j)));
       });
     }
   }

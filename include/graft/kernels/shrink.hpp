@@ -27,8 +27,9 @@ struct shrink_body {
     row_tile<R> const tile(tm.league_rank(), x.extent(0));
     tm.groups(a.extent(0), [&](index_t j) {
       Accumulate sum[R];
-      sum_long_axis(tm, x.extent(1), [&](index_t k) { return load_as<Accumulate>(a(j, k)); },
-                    [&](int t, index_t k) { return load_as<Accumulate>(x(tile.row[t], k)); }, sum);
+      sum_long_axis(
+          tm, x.extent(1), [&](index_t k) { return load_as<Accumulate>(a(j, k)); },
+          [&](int t, index_t k) { return load_as<Accumulate>(x(tile.row[t], k)); }, sum);
       tm.once([&] {
         for (int t = 0; t < tile.count; ++t) v(tile.row[t], j) = store_as<typename V::value_type>(scale * sum[t]);
       });
@@ -57,7 +58,8 @@ struct shrink_fn {
     GRAFT_MANDATE_INPUT("kernels::shrink", "x", E, X, 2)
     GRAFT_MANDATE_INPUT("kernels::shrink", "A", E, A, 2)
     GRAFT_MANDATE_OUTPUT("kernels::shrink", "v", E, V, 2)
-    return graft::detail::accepted_input<E, X, 2> && graft::detail::accepted_input<E, A, 2> && graft::detail::accepted_output<E, V, 2>;
+    return graft::detail::accepted_input<E, X, 2> && graft::detail::accepted_input<E, A, 2> &&
+           graft::detail::accepted_output<E, V, 2>;
   }
   /// Which body a call takes.
   template <class E, class X, class A, class V>

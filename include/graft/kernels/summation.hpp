@@ -32,7 +32,8 @@ struct row_tile {
   int count;
   index_t row[R];
 
-  GRAFT_FN row_tile(index_t tile, index_t rows) : first(tile * R), count(static_cast<int>(rows - first < R ? rows - first : R)) {
+  GRAFT_FN row_tile(index_t tile, index_t rows)
+      : first(tile * R), count(static_cast<int>(rows - first < R ? rows - first : R)) {
     for (int t = 0; t < R; ++t) row[t] = first + (t < count ? t : count - 1);
   }
 };

@@ -63,7 +63,8 @@ void run(E const& ex, shape const s, digest& d) {
   auto d_a = numbers<Y>(s.r * s.n, 6);
   auto d_b = numbers<Y>(s.m * s.r, 7);
   auto dx = numbers<Y>(s.T * s.n, 8);
-  graft::backward(ex, l, x_view, view(dy, s.T, s.m), graft::lora_gradients{view(d_a, s.r, s.n), view(d_b, s.m, s.r)}, view(dx, s.T, s.n));
+  graft::backward(ex, l, x_view, view(dy, s.T, s.m), graft::lora_gradients{view(d_a, s.r, s.n), view(d_b, s.m, s.r)},
+                  view(dx, s.T, s.n));
   d.add(d_a);
   d.add(d_b);
   d.add(dx);

@@ -10,7 +10,9 @@ graft::tensor_view<either<float, int>, graft::dynamic_extents<2>> a;
 graft::extents<graft::dynamic, either<std::integral_constant<int, 16>, std::integral_constant<int, -16>>::value> b;
 
 using sixteen = graft::extents<graft::dynamic, 16>;
-graft::tensor_view<float, either<sixteen, graft::extents<graft::dynamic, 32>>> c(graft::tensor_view<float, sixteen> v) { return v; }
+graft::tensor_view<float, either<sixteen, graft::extents<graft::dynamic, 32>>> c(graft::tensor_view<float, sixteen> v) {
+  return v;
+}
 
 graft::scaling d(either<double, int> alpha) { return alpha / 32; }
 

@@ -67,8 +67,8 @@ consteval bool mandates_add_delta() {
   GRAFT_MANDATE_OUTPUT("add_delta", "y", E, Y, 2)
   if constexpr (is_there<Bias>) { GRAFT_MANDATE_INPUT("add_delta", "bias", E, Bias, 1) }
   if constexpr (is_there<Kept>) { GRAFT_MANDATE_OUTPUT("add_delta", "the intermediate", E, Kept, 2) }
-  return accepted_input<E, X, 2> && accepted<E, A, B> && accepted_output<E, Y, 2> && (std::same_as<Bias, none_t> || accepted<E, Bias>) &&
-         accepted_output_or_none<E, Kept, 2>;
+  return accepted_input<E, X, 2> && accepted<E, A, B> && accepted_output<E, Y, 2> &&
+         (std::same_as<Bias, none_t> || accepted<E, Bias>) && accepted_output_or_none<E, Kept, 2>;
 }
 
 /// Types of backward; `In` is x (or what was kept in its place), `S` the scratch.
@@ -80,8 +80,10 @@ consteval bool mandates_backward() {
   using GB = decltype(G::B);
   using GBias = decltype(G::bias);
   GRAFT_MANDATE_EXECUTOR("backward", E)
-  static_assert(!is_panels<A> && !is_panels<B>, "graft::backward: this adapter is packed for add_delta; use the original");
-  static_assert(!is_there<GBias> || is_there<bias_of_t<L>>, "graft::backward: this adapter has no bias, so there is no gradient of one");
+  static_assert(!is_panels<A> && !is_panels<B>,
+                "graft::backward: this adapter is packed for add_delta; use the original");
+  static_assert(!is_there<GBias> || is_there<bias_of_t<L>>,
+                "graft::backward: this adapter has no bias, so there is no gradient of one");
   GRAFT_MANDATE_INPUT("backward", "x (or what the forward kept)", E, In, 2)
   GRAFT_MANDATE_INPUT("backward", "dy", E, DY, 2)
   GRAFT_MANDATE_INPUT("backward", "A", E, A, 2)
@@ -91,11 +93,14 @@ consteval bool mandates_backward() {
   if constexpr (is_there<DX>) { GRAFT_MANDATE_OUTPUT("backward", "dx", E, DX, 2) }
   if constexpr (is_there<S>) {
     GRAFT_MANDATE_OUTPUT("backward", "scratch", E, S, 2)
-    if constexpr (tensor<S>) static_assert(!is_narrow<S>, "graft::backward: scratch must be of float or double; 16 bits would round in between");
+    if constexpr (tensor<S>)
+      static_assert(!is_narrow<S>,
+                    "graft::backward: scratch must be of float or double; 16 bits would round in between");
   }
-  return executor<E> && !is_panels<A> && !is_panels<B> && accepted_input<E, In, 2> && accepted_input<E, DY, 2> && accepted<E, A, B> &&
-         accepted_output_or_none<E, GA, 2> && accepted_output_or_none<E, GB, 2> && accepted_output_or_none<E, GBias, 1> &&
-         accepted_output_or_none<E, DX, 2> && accepted_output_or_none<E, S, 2> && (!is_there<GBias> || is_there<bias_of_t<L>>);
+  return executor<E> && !is_panels<A> && !is_panels<B> && accepted_input<E, In, 2> && accepted_input<E, DY, 2> &&
+         accepted<E, A, B> && accepted_output_or_none<E, GA, 2> && accepted_output_or_none<E, GB, 2> &&
+         accepted_output_or_none<E, GBias, 1> && accepted_output_or_none<E, DX, 2> &&
+         accepted_output_or_none<E, S, 2> && (!is_there<GBias> || is_there<bias_of_t<L>>);
 }
 
 /// Types of project_gradient.
@@ -114,7 +119,8 @@ consteval bool mandates_pack() {
   GRAFT_MANDATE_EXECUTOR("pack", E)
   GRAFT_MANDATE_INPUT("pack", "B", E, B, 2)
   static_assert(!is_panels<B>, "graft::pack: this adapter is packed already");
-  static_assert(std::same_as<T, typename B::value_type>, "graft::pack: the memory must be a span of B's element type, not const");
+  static_assert(std::same_as<T, typename B::value_type>,
+                "graft::pack: the memory must be a span of B's element type, not const");
   return accepted_input<E, B, 2> && !is_panels<B> && std::same_as<T, typename B::value_type>;
 }
 
@@ -125,12 +131,16 @@ consteval bool mandates_merge() {
   using B = decltype(L::B);
   using Bias = bias_of_t<L>;
   GRAFT_MANDATE_EXECUTOR("merge, unmerge, delta_weight", E)
-  static_assert(!is_panels<A> && !is_panels<B>, "graft::merge, unmerge, delta_weight: this adapter is packed for add_delta; use the original");
+  static_assert(!is_panels<A> && !is_panels<B>,
+                "graft::merge, unmerge, delta_weight: this adapter is packed for add_delta; use the original");
   GRAFT_MANDATE_OUTPUT("merge, unmerge, delta_weight", "W", E, W, 2)
   GRAFT_MANDATE_INPUT("merge, unmerge, delta_weight", "A", E, A, 2)
-  static_assert(!is_there<Bias> || is_there<BaseBias>, "graft::merge: this adapter has a bias, which goes into that of the base layer; pass it: "
-                                                      "merge(ex, adapter, W, base_bias)");
-  if constexpr (is_there<BaseBias>) { GRAFT_MANDATE_OUTPUT("merge, unmerge, delta_weight", "base_bias", E, BaseBias, 1) }
+  static_assert(!is_there<Bias> || is_there<BaseBias>,
+                "graft::merge: this adapter has a bias, which goes into that of the base layer; pass it: "
+                "merge(ex, adapter, W, base_bias)");
+  if constexpr (is_there<BaseBias>) {
+    GRAFT_MANDATE_OUTPUT("merge, unmerge, delta_weight", "base_bias", E, BaseBias, 1)
+  }
   return executor<E> && !is_panels<A> && !is_panels<B> && accepted<E, A, B> && accepted_output<E, W, 2> &&
          (!is_there<Bias> || is_there<BaseBias>) && accepted_output_or_none<E, BaseBias, 1>;
 }
@@ -139,8 +149,8 @@ inline namespace GRAFT_TARGET {
 
 /// `v` has the extents [rows, columns] of two other views.
 template <class V, class R, class C>
-void expects_shape(std::string_view verb, std::string_view name, V const& v, std::string_view name_rows, R const& r, std::size_t i,
-                   std::string_view name_columns, C const& c, std::size_t j) {
+void expects_shape(std::string_view verb, std::string_view name, V const& v, std::string_view name_rows, R const& r,
+                   std::size_t i, std::string_view name_columns, C const& c, std::size_t j) {
   expects_equal_extents(verb, name, v, 0, name_rows, r, i);
   expects_equal_extents(verb, name, v, 1, name_columns, c, j);
 }
@@ -149,7 +159,8 @@ void expects_shape(std::string_view verb, std::string_view name, V const& v, std
 template <class L>
 void expects_low_rank(std::string_view verb, L const& l) {
   if (l.A.extent(0) <= 0) [[unlikely]]
-    raise(argument_error(text("graft::", verb, ": A", shape_text(l.A), " has rank ", l.A.extent(0), "; the rank must be positive")));
+    raise(argument_error(
+        text("graft::", verb, ": A", shape_text(l.A), " has rank ", l.A.extent(0), "; the rank must be positive")));
   expects_equal_extents(verb, "A", l.A, 0, "B", l.B, 1);
   expects_data(verb, "A", l.A);
   expects_data(verb, "B", l.B);
@@ -171,7 +182,8 @@ void expects_output_of(std::string_view verb, L const& l, std::string_view name,
 }
 /// The same where either may be `graft::none`.
 template <class Out, class Other>
-void expects_apart(std::string_view verb, std::string_view name, Out const& out, std::string_view name_other, Other const& other) {
+void expects_apart(std::string_view verb, std::string_view name, Out const& out, std::string_view name_other,
+                   Other const& other) {
   if constexpr (is_there<Out> && is_there<Other>) expects_disjoint(verb, name, out, name_other, other);
 }
 
@@ -189,15 +201,19 @@ void expects_add_delta(L const& l, X const& x, Y const& y) {
 /// Everything of a backward but its first input: dy, gradients, dx, scratch[T, r], and that nothing written overlaps
 /// anything else.
 template <class L, class In, class DY, class G, class DX, class S>
-void expects_backward(L const& l, std::string_view name_in, In const& in, DY const& dy, G const& gradients, DX const& dx, S const& scratch) {
+void expects_backward(L const& l, std::string_view name_in, In const& in, DY const& dy, G const& gradients,
+                      DX const& dx, S const& scratch) {
   constexpr std::string_view verb = "backward";
   expects_low_rank(verb, l);
   expects_shape(verb, "dy", dy, name_in, in, 0, "B", l.B, 0);
   expects_data(verb, name_in, in);
   expects_data(verb, "dy", dy);
-  if constexpr (is_there<decltype(gradients.A)>) expects_shape(verb, "the gradient of A", gradients.A, "A", l.A, 0, "A", l.A, 1);
-  if constexpr (is_there<decltype(gradients.B)>) expects_shape(verb, "the gradient of B", gradients.B, "B", l.B, 0, "B", l.B, 1);
-  if constexpr (is_there<decltype(gradients.bias)>) expects_equal_extents(verb, "the gradient of the bias", gradients.bias, 0, "B", l.B, 0);
+  if constexpr (is_there<decltype(gradients.A)>)
+    expects_shape(verb, "the gradient of A", gradients.A, "A", l.A, 0, "A", l.A, 1);
+  if constexpr (is_there<decltype(gradients.B)>)
+    expects_shape(verb, "the gradient of B", gradients.B, "B", l.B, 0, "B", l.B, 1);
+  if constexpr (is_there<decltype(gradients.bias)>)
+    expects_equal_extents(verb, "the gradient of the bias", gradients.bias, 0, "B", l.B, 0);
   if constexpr (is_there<DX>) expects_shape(verb, "dx", dx, "dy", dy, 0, "A", l.A, 1);
   if constexpr (is_there<S>) expects_shape(verb, "scratch", scratch, "dy", dy, 0, "A", l.A, 0);
   auto const written = [&](std::string_view name, auto const& out, auto const&... earlier) {

@@ -34,7 +34,8 @@ inline namespace GRAFT_TARGET {
 template <class E, class Y>
 void fill_zero(E const& ex, Y const& y) {
   static constexpr typename Y::value_type zero{};
-  using everywhere = tensor_view<typename Y::value_type const, dynamic_extents<2>, typename Y::space_type, no_unit_dimension>;
+  using everywhere =
+      tensor_view<typename Y::value_type const, dynamic_extents<2>, typename Y::space_type, no_unit_dimension>;
   kernels::copy(ex, everywhere{&zero, dynamic_extents<2>{y.extent(0), y.extent(1)}, {0, 0}}, y);
 }
 
@@ -59,7 +60,8 @@ template <class V>
 [[nodiscard]] inline std::size_t scratch_size(index_t rows, index_t columns, std::size_t width, std::string_view verb) {
   constexpr index_t most = (std::numeric_limits<index_t>::max)() - static_cast<index_t>(scratch_block::alignment);
   index_t const bytes = checked_product(checked_product(rows, columns, verb), static_cast<index_t>(width), verb);
-  if (bytes > most) raise(shape_error(text("graft: ", verb, ": ", rows, " x ", columns, " elements of scratch overflow 64 bits")));
+  if (bytes > most)
+    raise(shape_error(text("graft: ", verb, ": ", rows, " x ", columns, " elements of scratch overflow 64 bits")));
   return scratch_block::rounded(static_cast<std::size_t>(bytes));
 }
 

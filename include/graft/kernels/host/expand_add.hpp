@@ -24,7 +24,8 @@ inline namespace GRAFT_TARGET {
   bool const by_column = p.y.row == 1 && p.y.column != 1;
   bool const narrow = p.w.panel_rank == 0 && p.rows >= 4 * p.columns &&
                       (p.columns < panel_width || (p.columns <= 4 * panel_width && p.depth >= 32));
-  if (p.w.panel_rank > 0 || (!by_column && !narrow) || (by_column && p.columns > p.rows && p.rows < panel_width)) return p;
+  if (p.w.panel_rank > 0 || (!by_column && !narrow) || (by_column && p.columns > p.rows && p.rows < panel_width))
+    return p;
   return {p.w, p.v, p.y.transposed(), p.columns, p.rows, p.depth, p.scale, !p.scale_on_w};
 }
 
@@ -84,7 +85,9 @@ struct override_for<expand_add_fn, E, V, B, Y> {
  private:
   static graft::detail::expand_plan plan(E const& ex, V const& v, B const& b, Y const& y, scaling scale) {
     using graft::detail::erased;
-    return {ex.concurrency(), {erased(v), erased(b), erased(y), y.extent(0), y.extent(1), v.extent(1), static_cast<float>(scale.value()), false}};
+    return {ex.concurrency(),
+            {erased(v), erased(b), erased(y), y.extent(0), y.extent(1), v.extent(1), static_cast<float>(scale.value()),
+             false}};
   }
 };
 }  // namespace kernels

@@ -8,8 +8,9 @@ namespace graft::inline GRAFT_CONTRACT::detail::inline GRAFT_TARGET::GRAFT_LEVEL
 /// -O2, and without any unrolling -O2 leaves accumulators in memory.
 template <int N, class F>
 GRAFT_INLINE void repeat(F const& f) {
-  [&]<int... Step>(std::integer_sequence<int, Step...>) __attribute__((always_inline)) { (f(std::integral_constant<int, Step>{}), ...); }
-  (std::make_integer_sequence<int, N>{});
+  [&]<int... Step>(std::integer_sequence<int, Step...>) __attribute__((always_inline)) {
+    (f(std::integral_constant<int, Step>{}), ...);
+  }(std::make_integer_sequence<int, N>{});
 }
 
 #if GRAFT_LEVEL_NUMBER == 2
@@ -70,12 +71,17 @@ GRAFT_INLINE lanes tree16(lanes const* a) {
   __m512 s[8];
   __m512 u[4];
   for (int i = 0; i < 8; ++i)  // offset 8
-    s[i] = _mm512_add_ps(_mm512_maskz_shuffle_f32x4(0xffff, a[i].v, a[i + 8].v, 0x44), _mm512_maskz_shuffle_f32x4(0xffff, a[i].v, a[i + 8].v, 0xee));
+    s[i] = _mm512_add_ps(_mm512_maskz_shuffle_f32x4(0xffff, a[i].v, a[i + 8].v, 0x44),
+                         _mm512_maskz_shuffle_f32x4(0xffff, a[i].v, a[i + 8].v, 0xee));
   for (int i = 0; i < 4; ++i)  // offset 4: 128-bit parts now hold trees i, i + 8, i + 4, i + 12
-    u[i] = _mm512_add_ps(_mm512_maskz_shuffle_f32x4(0xffff, s[i], s[i + 4], 0x88), _mm512_maskz_shuffle_f32x4(0xffff, s[i], s[i + 4], 0xdd));
-  __m512d const p = _mm512_castps_pd(_mm512_add_ps(_mm512_maskz_unpacklo_ps(0xffff, u[0], u[1]), _mm512_maskz_unpackhi_ps(0xffff, u[0], u[1])));
-  __m512d const q = _mm512_castps_pd(_mm512_add_ps(_mm512_maskz_unpacklo_ps(0xffff, u[2], u[3]), _mm512_maskz_unpackhi_ps(0xffff, u[2], u[3])));
-  __m512 const r = _mm512_add_ps(_mm512_castpd_ps(_mm512_maskz_unpacklo_pd(0xff, p, q)), _mm512_castpd_ps(_mm512_maskz_unpackhi_pd(0xff, p, q)));
+    u[i] = _mm512_add_ps(_mm512_maskz_shuffle_f32x4(0xffff, s[i], s[i + 4], 0x88),
+                         _mm512_maskz_shuffle_f32x4(0xffff, s[i], s[i + 4], 0xdd));
+  __m512d const p = _mm512_castps_pd(
+      _mm512_add_ps(_mm512_maskz_unpacklo_ps(0xffff, u[0], u[1]), _mm512_maskz_unpackhi_ps(0xffff, u[0], u[1])));
+  __m512d const q = _mm512_castps_pd(
+      _mm512_add_ps(_mm512_maskz_unpacklo_ps(0xffff, u[2], u[3]), _mm512_maskz_unpackhi_ps(0xffff, u[2], u[3])));
+  __m512 const r = _mm512_add_ps(_mm512_castpd_ps(_mm512_maskz_unpacklo_pd(0xff, p, q)),
+                                 _mm512_castpd_ps(_mm512_maskz_unpackhi_pd(0xff, p, q)));
   return {_mm512_maskz_shuffle_f32x4(0xffff, r, r, 0xd8)};  // parts 0, 8, 4, 12 -> 0, 4, 8, 12
 }
 /// Lane l of out[k] = lane k of v[l].
@@ -145,10 +151,14 @@ inline constexpr int vector_tile_expand = 1;
 
 GRAFT_INLINE lanes zero() { return {_mm256_setzero_ps(), _mm256_setzero_ps()}; }
 GRAFT_INLINE lanes splat(float f) { return {_mm256_set1_ps(f), _mm256_set1_ps(f)}; }
-GRAFT_INLINE lanes fma(lanes x, lanes y, lanes c) { return {_mm256_fmadd_ps(x.a, y.a, c.a), _mm256_fmadd_ps(x.b, y.b, c.b)}; }
+GRAFT_INLINE lanes fma(lanes x, lanes y, lanes c) {
+  return {_mm256_fmadd_ps(x.a, y.a, c.a), _mm256_fmadd_ps(x.b, y.b, c.b)};
+}
 GRAFT_INLINE lanes mul(lanes x, lanes y) { return {_mm256_mul_ps(x.a, y.a), _mm256_mul_ps(x.b, y.b)}; }
 GRAFT_INLINE lanes add(lanes x, lanes y) { return {_mm256_add_ps(x.a, y.a), _mm256_add_ps(x.b, y.b)}; }
-GRAFT_INLINE __m256 widen(__m128i u, bfloat16) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(u), 16)); }
+GRAFT_INLINE __m256 widen(__m128i u, bfloat16) {
+  return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(u), 16));
+}
 GRAFT_INLINE __m256 widen(__m128i u, float16) { return _mm256_cvtph_ps(u); }
 GRAFT_INLINE __m256i narrow_half(__m256 f) {
   __m256i const u = _mm256_castps_si256(f);
@@ -161,8 +171,9 @@ GRAFT_INLINE __m256i narrow(lanes x, bfloat16) {
   return _mm256_permute4x64_epi64(_mm256_packus_epi32(narrow_half(x.a), narrow_half(x.b)), 0xd8);
 }
 GRAFT_INLINE __m256i narrow(lanes x, float16) {
-  return _mm256_inserti128_si256(_mm256_castsi128_si256(_mm256_cvtps_ph(x.a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)),
-                                 _mm256_cvtps_ph(x.b, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC), 1);
+  return _mm256_inserti128_si256(
+      _mm256_castsi128_si256(_mm256_cvtps_ph(x.a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)),
+      _mm256_cvtps_ph(x.b, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC), 1);
 }
 GRAFT_INLINE lanes load(float const* p) { return {_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }
 template <class T>

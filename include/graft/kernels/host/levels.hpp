@@ -26,12 +26,12 @@ namespace graft::inline GRAFT_CONTRACT::detail {
 
 // ---- Blocking: sizes of what is kept in caches. Bits do not depend on them. ---------------------------------------------
 
-inline constexpr index_t shrink_row_step = 12;   // rows of x widened at a time
-inline constexpr index_t shrink_rank_step = 64;  // ranks of A widened at a time
-inline constexpr index_t expand_row_group = 96;  // rows of v packed at a time
-inline constexpr index_t expand_w_floats = index_t{1} << 16;      // a block of w: 256 KiB
+inline constexpr index_t shrink_row_step = 12;                      // rows of x widened at a time
+inline constexpr index_t shrink_rank_step = 64;                     // ranks of A widened at a time
+inline constexpr index_t expand_row_group = 96;                     // rows of v packed at a time
+inline constexpr index_t expand_w_floats = index_t{1} << 16;        // a block of w: 256 KiB
 inline constexpr index_t expand_small_w_floats = index_t{1} << 12;  // for few rows: 16 KiB
-inline constexpr index_t expand_stage_floats = index_t{1} << 17;  // a block of y that is not row-major fp32: 512 KiB
+inline constexpr index_t expand_stage_floats = index_t{1} << 17;    // a block of y that is not row-major fp32: 512 KiB
 
 /// Padding of rows in scratch: strides that are powers of two would put sixteen rows into the same cache set.
 inline constexpr index_t row_padding = 16;
@@ -63,7 +63,8 @@ struct expand_sizes {
 
 /// What a level offers. No part of the namespace of a target: units of different targets share one table.
 struct level_functions {
-  void (*shrink_chunk)(shrink_problem const&, index_t, index_t, index_t, index_t, index_t, float*, index_t, bool, float*);
+  void (*shrink_chunk)(shrink_problem const&, index_t, index_t, index_t, index_t, index_t, float*, index_t, bool,
+                       float*);
   void (*shrink_rows)(shrink_problem const&, index_t, index_t, float*, float*);
   void (*combine_chunks)(float const*, index_t, index_t, index_t, index_t, float, float*);
   void (*expand_rows)(expand_problem const&, index_t, index_t, index_t, index_t, float*);
@@ -93,8 +94,8 @@ inline namespace GRAFT_TARGET {
 /// Is w, stored output by output, turned in registers? When that is cheaper than packing it.
 [[nodiscard]] inline bool expand_turns_w(expand_problem const& p, index_t rows) {
   bool const scaled = p.scale_on_w && p.scale != 1.0F;
-  return rows <= 4 && rows > 0 && !scaled && p.w.kind == storage::fp32 && p.w.panel_rank == 0 && p.w.column == 1 && p.w.row != 1 &&
-         p.depth <= kernels::chunk && !expand_is_staged(p) && !expand_packs_v(p);
+  return rows <= 4 && rows > 0 && !scaled && p.w.kind == storage::fp32 && p.w.panel_rank == 0 && p.w.column == 1 &&
+         p.w.row != 1 && p.depth <= kernels::chunk && !expand_is_staged(p) && !expand_packs_v(p);
 }
 [[nodiscard]] inline expand_sizes expand_sizes_of(expand_problem const& p, index_t rows) {
   auto const round_up = [](index_t n) { return (n + panel_width - 1) / panel_width * panel_width; };
@@ -135,8 +136,7 @@ inline namespace GRAFT_TARGET {
 
 #define GRAFT_LEVEL baseline
 #define GRAFT_LEVEL_NUMBER 0
-#include <graft/kernels/host/lanes.inl.hpp>
-#include <graft/kernels/host/low_rank.inl.hpp>
+#include <graft/kernels/host/body.inl.hpp>
 #undef GRAFT_LEVEL
 #undef GRAFT_LEVEL_NUMBER
 
@@ -150,8 +150,7 @@ inline namespace GRAFT_TARGET {
 #endif
 #define GRAFT_LEVEL avx2
 #define GRAFT_LEVEL_NUMBER 1
-#include <graft/kernels/host/lanes.inl.hpp>
-#include <graft/kernels/host/low_rank.inl.hpp>
+#include <graft/kernels/host/body.inl.hpp>
 #undef GRAFT_LEVEL
 #undef GRAFT_LEVEL_NUMBER
 #if defined(__clang__)
@@ -161,15 +160,15 @@ inline namespace GRAFT_TARGET {
 #endif
 
 #if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c,bmi2"))), apply_to = function)
+#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c,bmi2"))), \
+                             apply_to = function)
 #else
 #pragma GCC push_options
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c,bmi2,tune=icelake-server")
 #endif
 #define GRAFT_LEVEL avx512
 #define GRAFT_LEVEL_NUMBER 2
-#include <graft/kernels/host/lanes.inl.hpp>
-#include <graft/kernels/host/low_rank.inl.hpp>
+#include <graft/kernels/host/body.inl.hpp>
 #undef GRAFT_LEVEL
 #undef GRAFT_LEVEL_NUMBER
 #if defined(__clang__)

@@ -36,7 +36,8 @@ struct low_rank_plan {
   std::size_t kept;   // bytes a worker: v,
   std::size_t each;   // and packed operands with it
 
-  low_rank_plan(int concurrency, shrink_problem const& shrinks, operand const& given_b, operand const& given_y, index_t outputs)
+  low_rank_plan(int concurrency, shrink_problem const& shrinks, operand const& given_b, operand const& given_y,
+                index_t outputs)
       : s(shrinks),
         b(given_b),
         y(given_y),
@@ -55,7 +56,9 @@ struct low_rank_plan {
   }
 
  private:
-  static std::size_t floats(index_t count) { return scratch_block::rounded(sizeof(float) * static_cast<std::size_t>(count)); }
+  static std::size_t floats(index_t count) {
+    return scratch_block::rounded(sizeof(float) * static_cast<std::size_t>(count));
+  }
 };
 
 template <class E>

@@ -18,7 +18,9 @@ namespace graft::inline GRAFT_CONTRACT::detail {
 enum class storage : std::uint8_t { fp32, bf16, fp16 };
 
 template <class T>
-inline constexpr storage storage_of = std::is_same_v<T, bfloat16> ? storage::bf16 : std::is_same_v<T, float16> ? storage::fp16 : storage::fp32;
+inline constexpr storage storage_of = std::is_same_v<T, bfloat16>  ? storage::bf16
+                                      : std::is_same_v<T, float16> ? storage::fp16
+                                                                   : storage::fp32;
 
 /// A matrix of float, bfloat16 or float16 with any strides. Packed panels: `panel_rank` > 0.
 struct operand {

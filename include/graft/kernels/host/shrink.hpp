@@ -25,14 +25,16 @@ struct shrink_items {
   index_t groups;
   index_t chunks;
   shrink_items(shrink_problem const& p, int workers)
-      : group(p.ranks >= 16 * workers ? 16 : p.ranks >= 8 * workers ? 8 : 4),
+      : group(p.ranks >= 16 * workers  ? 16
+              : p.ranks >= 8 * workers ? 8
+                                       : 4),
         groups((p.ranks + group - 1) / group),
         chunks((p.length + kernels::chunk - 1) / kernels::chunk) {}
 };
 
 /// Items of worker `index`: part[q * rows * ranks + t * ranks + j].
-inline void shrink_items_of(level_functions const& f, shrink_problem const& p, shrink_items const& items, index_t index, index_t size,
-                            float* part, float* scratch) {
+inline void shrink_items_of(level_functions const& f, shrink_problem const& p, shrink_items const& items, index_t index,
+                            index_t size, float* part, float* scratch) {
   index_t const total = items.groups * items.chunks;
   for (index_t i = part_begin(total, index, size); i < part_begin(total, index + 1, size); ++i) {
     index_t const j0 = i / items.chunks * items.group;
@@ -45,7 +47,9 @@ inline void shrink_items_of(level_functions const& f, shrink_problem const& p, s
 /// Below this many products a call is not worth a second thread (a fork and a join are about a microsecond).
 inline constexpr index_t parallel_products = index_t{1} << 16;
 
-[[nodiscard]] inline int useful_workers(int concurrency, index_t products) { return products < parallel_products ? 1 : concurrency; }
+[[nodiscard]] inline int useful_workers(int concurrency, index_t products) {
+  return products < parallel_products ? 1 : concurrency;
+}
 
 /// Rows that are shrunk and written at a time.
 inline constexpr index_t shrink_row_block = 48;
@@ -73,7 +77,9 @@ struct shrink_plan {
   [[nodiscard]] std::size_t bytes() const { return shared + (each + out) * static_cast<std::size_t>(workers); }
 
  private:
-  static std::size_t floats(index_t count) { return scratch_block::rounded(sizeof(float) * static_cast<std::size_t>(count)); }
+  static std::size_t floats(index_t count) {
+    return scratch_block::rounded(sizeof(float) * static_cast<std::size_t>(count));
+  }
 };
 
 template <class E>
@@ -98,8 +104,9 @@ void shrink_on_host(E const& ex, shrink_plan const& plan) {
   index_t const count = p.rows * p.ranks;
   auto* const part = reinterpret_cast<float*>(memory.data());
   ex.region(plan.workers, [&](auto const& w) {
-    shrink_items_of(f, p, plan.items, w.index(), w.size(), part,
-                    reinterpret_cast<float*>(memory.data() + plan.shared + plan.each * static_cast<std::size_t>(w.index())));
+    shrink_items_of(
+        f, p, plan.items, w.index(), w.size(), part,
+        reinterpret_cast<float*>(memory.data() + plan.shared + plan.each * static_cast<std::size_t>(w.index())));
     w.barrier();
     if (w.index() != 0) return;
     float* const v = part + plan.items.chunks * count;
@@ -127,7 +134,9 @@ struct override_for<shrink_fn, E, X, A, V> {
  private:
   static graft::detail::shrink_plan plan(E const& ex, X const& x, A const& a, V const& v, scaling scale) {
     using graft::detail::erased;
-    return {ex.concurrency(), {erased(x), erased(a), erased(v), x.extent(0), a.extent(0), x.extent(1), static_cast<float>(scale.value())}};
+    return {
+        ex.concurrency(),
+        {erased(x), erased(a), erased(v), x.extent(0), a.extent(0), x.extent(1), static_cast<float>(scale.value())}};
   }
 };
 }  // namespace kernels

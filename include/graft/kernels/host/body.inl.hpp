@@ -1,0 +1,9 @@
+// SPDX-License-Identifier: Apache-2.0
+// All host bodies at one level, in order. Included once per level by levels.hpp.
+#include <graft/kernels/host/lanes.inl.hpp>
+//
+#include <graft/kernels/host/convert.inl.hpp>
+//
+#include <graft/kernels/host/dots.inl.hpp>
+//
+#include <graft/kernels/host/chains.inl.hpp>

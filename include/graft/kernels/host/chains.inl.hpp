@@ -1,0 +1,270 @@
+// SPDX-License-Identifier: Apache-2.0
+// Chains of fma over the short axis, for one instruction set, and the table of what the level offers. Bits: those of the
+// generic bodies. Included once per level by levels.hpp, after dots.inl.hpp.
+namespace graft::inline GRAFT_CONTRACT::detail::inline GRAFT_TARGET::GRAFT_LEVEL {
+
+/// f(pointer) with the elements' own type: once around many loads or stores, so that the sums between exist once only.
+template <class F>
+GRAFT_INLINE void typed(operand const& m, F const& f) {
+  if (m.kind == storage::fp32) f(m.as<float>());
+  else if (m.kind == storage::bf16) f(m.as<bfloat16>());
+  else f(m.as<float16>());
+}
+
+/// MT rows x NV vectors of 16 columns: y <- chain of fma over `depth` terms from y; `more`: from +0, then added to y.
+template <int MT, int NV, class TW>
+void expand_tile(float const* v, index_t vrow, index_t vcolumn, index_t depth, TW const* w, index_t ldw,
+                 operand const& y, bool more) {
+  lanes c[MT * NV];
+  if (more) repeat<MT * NV>([&](auto i) __attribute__((always_inline)) { c[i] = zero(); });
+  else
+    typed(y, [&](auto* p) __attribute__((always_inline)) {
+      repeat<MT * NV>([&](auto i) __attribute__((always_inline)) { c[i] = load(p + i / NV * y.row + 16 * (i % NV)); });
+    });
+  for (index_t j = 0; j < depth; ++j) {
+    lanes b[NV];
+    repeat<NV>([&](auto i) __attribute__((always_inline)) { b[i] = load(w + j * ldw + 16 * i); });
+    repeat<MT>([&](auto t) __attribute__((always_inline)) {
+      lanes const f = splat(v[t * vrow + j * vcolumn]);
+      repeat<NV>([&](auto i) __attribute__((always_inline)) { c[t * NV + i] = fma(f, b[i], c[t * NV + i]); });
+    });
+  }
+  typed(y, [&](auto* p) __attribute__((always_inline)) {
+    if (more)
+      repeat<MT * NV>(
+          [&](auto i) __attribute__((always_inline)) { c[i] = add(load(p + i / NV * y.row + 16 * (i % NV)), c[i]); });
+    repeat<MT * NV>([&](auto i) __attribute__((always_inline)) { store(p + i / NV * y.row + 16 * (i % NV), c[i]); });
+  });
+}
+
+/// `rows` rows (at most row_tile_expand) x 64 columns.
+template <class TW>
+void expand_panel(float const* v, index_t vrow, index_t vcolumn, index_t rows, index_t depth, TW const* w, index_t ldw,
+                  operand const& y, bool more) {
+  constexpr int NV = vector_tile_expand;
+  for (int i = 0; i < 4; i += NV) {
+    TW const* const wi = w + 16 * i;
+    index_t t = 0;
+    if constexpr (row_tile_expand == 6 && std::is_same_v<TW, float>)
+      if (rows == 6) {
+        expand_tile<6, NV>(v, vrow, vcolumn, depth, wi, ldw, y.at(0, 16 * i), more);
+        continue;
+      }
+    if constexpr (row_tile_expand >= 4 && std::is_same_v<TW, float>)
+      for (; rows - t >= 4; t += 4)
+        expand_tile<4, NV>(v + t * vrow, vrow, vcolumn, depth, wi, ldw, y.at(t, 16 * i), more);
+    if constexpr (row_tile_expand >= 2)
+      for (; rows - t >= 2; t += 2)
+        expand_tile<2, NV>(v + t * vrow, vrow, vcolumn, depth, wi, ldw, y.at(t, 16 * i), more);
+    for (; t < rows; ++t) expand_tile<1, NV>(v + t * vrow, vrow, vcolumn, depth, wi, ldw, y.at(t, 16 * i), more);
+  }
+}
+
+/// `rows` rows x one vector.
+inline void expand_vector(float const* v, index_t vrow, index_t vcolumn, index_t rows, index_t depth, float const* w,
+                          index_t ldw, operand const& y, bool more) {
+  index_t t = 0;
+  if constexpr (row_tile_expand == 6)
+    if (rows == 6) return expand_tile<6, 1>(v, vrow, vcolumn, depth, w, ldw, y, more);
+  if constexpr (row_tile_expand >= 4)
+    for (; t + 4 <= rows; t += 4) expand_tile<4, 1>(v + t * vrow, vrow, vcolumn, depth, w, ldw, y.at(t, 0), more);
+  for (; t < rows; ++t) expand_tile<1, 1>(v + t * vrow, vrow, vcolumn, depth, w, ldw, y.at(t, 0), more);
+}
+/// The same for the `columns` < 64 at the end of a row; the last ones by way of a copy, so that nothing outside y is touched.
+inline void expand_tail(float const* v, index_t vrow, index_t vcolumn, index_t rows, index_t columns, index_t depth,
+                        float const* w, index_t ldw, operand const& y, bool more) {
+  index_t i = 0;
+  for (; i + 16 <= columns; i += 16) expand_vector(v, vrow, vcolumn, rows, depth, w + i, ldw, y.at(0, i), more);
+  if (i == columns) return;
+  alignas(64) float part[row_tile_expand * 16];
+  typed(y, [&](auto* p) __attribute__((always_inline)) {
+    for (index_t t = 0; t < rows; ++t) store(part + 16 * t, load_part(p + t * y.row + i, columns - i));
+  });
+  expand_vector(v, vrow, vcolumn, rows, depth, w + i, ldw, {part, storage::fp32, 16, 1}, more);
+  typed(y, [&](auto* p) __attribute__((always_inline)) {
+    for (index_t t = 0; t < rows; ++t) store_part(p + t * y.row + i, load(part + 16 * t), columns - i);
+  });
+}
+
+/// One tile of at most row_tile_expand rows of y, which is row-major, against all panels of a block of columns.
+inline void expand_row_tile(float const* v, index_t vrow, index_t vcolumn, index_t rows, index_t depth,
+                            expand_block const& b, operand const& y, bool more) {
+  for (index_t c = 0; c < b.columns; c += panel_width) {
+    index_t const columns = b.columns - c < panel_width ? b.columns - c : panel_width;
+    auto const* const w = static_cast<std::byte const*>(b.w) + c / panel_width * b.panel_bytes;
+    operand const yc = y.at(0, c);
+    if (c + 3 * panel_width <= b.columns)  // rows of y are more streams than the hardware follows
+      for (index_t t = 0; t < rows; ++t)
+        for (index_t i = 0; i < panel_width; i += y.kind == storage::fp32 ? 16 : 32)
+          __builtin_prefetch(yc.at(t, 2 * panel_width + i).data, 1);
+    if (columns < panel_width)
+      expand_tail(v, vrow, vcolumn, rows, columns, depth, static_cast<float const*>(b.tail), panel_width, yc, more);
+    else if (b.kind == storage::fp32)
+      expand_panel(v, vrow, vcolumn, rows, depth, reinterpret_cast<float const*>(w), b.ldw, yc, more);
+    else if (b.kind == storage::bf16)
+      expand_panel(v, vrow, vcolumn, rows, depth, reinterpret_cast<bfloat16 const*>(w), b.ldw, yc, more);
+    else expand_panel(v, vrow, vcolumn, rows, depth, reinterpret_cast<float16 const*>(w), b.ldw, yc, more);
+  }
+}
+
+/// MT rows against a w that is stored output by output (a checkpoint's B): four terms of sixteen outputs are turned in
+/// registers and used at once.
+template <int MT>
+void expand_turned_rows(float const* v, index_t vrow, index_t vcolumn, index_t depth, float const* w, index_t ldw,
+                        operand const& y, index_t columns) {
+  index_t o = 0;
+  for (; o + 16 <= columns; o += 16) {
+    float const* const b = w + o * ldw;
+    lanes c[MT];
+    typed(y, [&](auto* p) __attribute__((always_inline)) {
+      repeat<MT>([&](auto t) __attribute__((always_inline)) { c[t] = load(p + t * y.row + o); });
+    });
+    float const* const ahead = o + 32 <= columns ? b + 16 * ldw : b;
+    index_t j = 0;
+    for (; j + 4 <= depth; j += 4) {
+      // Sixteen rows are more streams than the hardware follows: each line of the next sixteen is asked for once.
+      float const* const next = ahead + j % 16 * ldw + j / 16 * 16;
+      repeat<4>([&](auto i) __attribute__((always_inline)) { __builtin_prefetch(next + i * ldw); });
+      lanes q[4];
+      load_transposed4(q, b + j, ldw);
+      repeat<4>([&](auto k) __attribute__((always_inline)) {
+        repeat<MT>([&](auto t) __attribute__((always_inline)) {
+          c[t] = fma(splat(v[t * vrow + (j + k) * vcolumn]), q[k], c[t]);
+        });
+      });
+    }
+    for (; j < depth; ++j) {
+      alignas(64) float column[16];
+      for (index_t l = 0; l < 16; ++l) column[l] = b[l * ldw + j];
+      lanes const q = load(column);
+      repeat<MT>([&](auto t) __attribute__((always_inline)) { c[t] = fma(splat(v[t * vrow + j * vcolumn]), q, c[t]); });
+    }
+    typed(y, [&](auto* p) __attribute__((always_inline)) {
+      repeat<MT>([&](auto t) __attribute__((always_inline)) { store(p + t * y.row + o, c[t]); });
+    });
+  }
+  if (o == columns) return;
+  typed(y, [&](auto* p) __attribute__((always_inline)) {
+    for (; o < columns; ++o)
+      for (index_t t = 0; t < MT; ++t) {
+        auto& e = p[t * y.row + o];
+        float sum = load_as<float>(e);
+        for (index_t j = 0; j < depth; ++j) sum = std::fma(v[t * vrow + j * vcolumn], w[o * ldw + j], sum);
+        e = store_as<std::remove_cvref_t<decltype(e)>>(sum);
+      }
+  });
+}
+inline void expand_turned(float const* v, index_t vrow, index_t vcolumn, index_t rows, index_t depth, float const* w,
+                          index_t ldw, operand const& y, index_t columns) {
+  for (index_t t = 0; t < rows;) {
+    if constexpr (row_tile_expand >= 4)
+      if (rows - t >= 2) {
+        if (rows - t >= 4) expand_turned_rows<4>(v + t * vrow, vrow, vcolumn, depth, w, ldw, y.at(t, 0), columns);
+        else expand_turned_rows<2>(v + t * vrow, vrow, vcolumn, depth, w, ldw, y.at(t, 0), columns);
+        t += rows - t >= 4 ? 4 : 2;
+        continue;
+      }
+    expand_turned_rows<1>(v + t * vrow, vrow, vcolumn, depth, w, ldw, y.at(t, 0), columns);
+    ++t;
+  }
+}
+
+/// Columns [c0, c0 + columns) of w over terms [j0, j0 + depth): as they lie in memory where that will do, else packed.
+inline expand_block expand_prepare(expand_problem const& p, index_t rows, index_t c0, index_t columns, index_t j0,
+                                   index_t depth, float* scratch) {
+  expand_block b{};
+  b.columns = columns;
+  b.kind = storage::fp32;
+  b.ldw = panel_width;
+  b.panel_bytes = depth * panel_width * static_cast<index_t>(sizeof(float));
+  b.w = scratch;
+  bool const scaled = p.scale_on_w && p.scale != 1.0F;
+  index_t const width = p.w.kind == storage::fp32 ? 4 : 2;
+  index_t const whole = columns / panel_width * panel_width;
+  auto const panel_at = [&](index_t c) {  // rows are terms, columns are outputs
+    if (p.w.panel_rank == 0) return p.w.at(c0 + c, j0).transposed();
+    operand o = p.w;
+    o.data = static_cast<std::byte*>(p.w.data) + ((c0 + c) * p.w.panel_rank + j0 * panel_width) * width;
+    o.row = panel_width;
+    o.column = 1;
+    return o;
+  };
+  if (expand_streams_w(p, rows)) {
+    operand const o = panel_at(0);
+    b.kind = p.w.kind;
+    b.w = o.data;
+    b.ldw = o.row;
+    b.panel_bytes = (p.w.panel_rank > 0 ? p.w.panel_rank * panel_width : panel_width) * width;
+  } else {
+    for (index_t c = 0; c < whole; c += panel_width)
+      pack(panel_at(c), depth, panel_width, scratch + c * depth, panel_width);
+    if (scaled) multiply(scratch, whole * depth, p.scale);
+  }
+  if (whole < columns) {
+    float* const tail = expand_streams_w(p, rows) ? scratch : scratch + whole * depth;
+    pack(panel_at(whole), depth, columns - whole, tail, panel_width);
+    if (scaled)
+      for (index_t j = 0; j < depth; ++j) multiply(tail + j * panel_width, (columns - whole + 15) / 16 * 16, p.scale);
+    b.tail = tail;
+  }
+  return b;
+}
+
+/// Rows [r0, r1) and columns [c0, c1), complete. `scratch` holds expand_scratch(p) floats.
+inline void expand_rows(expand_problem const& p, index_t r0, index_t r1, index_t c0, index_t c1, float* scratch) {
+  constexpr index_t chunk = kernels::chunk;
+  index_t const chunks = (p.depth + chunk - 1) / chunk;
+  bool const staged = expand_is_staged(p);
+  bool const packs_v = expand_packs_v(p);
+  if (expand_turns_w(p, r1 - r0))
+    return expand_turned(p.v.at(r0, 0).as<float const>(), p.v.row, p.v.column, r1 - r0, p.depth,
+                         p.w.at(c0, 0).as<float const>(), p.w.row, p.y.at(r0, c0), c1 - c0);
+  expand_sizes const sizes = expand_sizes_of(p, r1 - r0);
+  float* const wpack = scratch;
+  float* const vpack = wpack + sizes.w;
+  float* const stage = vpack + sizes.v;
+  index_t const stage_row = sizes.columns + row_padding;
+  for (index_t rs = r0; rs < r1; rs += sizes.rows)
+    for (index_t c = c0; c < c1; c += sizes.columns) {
+      index_t const re = r1 - rs < sizes.rows ? r1 : rs + sizes.rows;
+      index_t const columns = c1 - c < sizes.columns ? c1 - c : sizes.columns;
+      if (staged) pack(p.y.at(rs, c), re - rs, columns, stage, stage_row);
+      for (index_t q = 0; q < chunks; ++q) {
+        index_t const j0 = q * chunk;
+        index_t const depth = p.depth - j0 < chunk ? p.depth - j0 : chunk;
+        expand_block const block = expand_prepare(p, re - rs, c, columns, j0, depth, wpack);
+        for (index_t rg = rs; rg < re; rg += expand_row_group) {
+          index_t const group_end = re - rg < expand_row_group ? re : rg + expand_row_group;
+          float const* v = p.v.at(rg, j0).as<float const>();
+          index_t vrow = p.v.row;
+          index_t vcolumn = p.v.column;
+          if (packs_v) {
+            pack(p.v.at(rg, j0), group_end - rg, depth, vpack, packed_row);
+            if (!p.scale_on_w && p.scale != 1.0F)
+              for (index_t t = 0; t < group_end - rg; ++t) multiply(vpack + t * packed_row, depth, p.scale);
+            v = vpack;
+            vrow = packed_row;
+            vcolumn = 1;
+          }
+          for (index_t t = rg; t < group_end;) {
+            index_t const left = group_end - t;
+            index_t const least = row_tile_expand < 4 ? row_tile_expand : 4;
+            index_t const rows = left >= row_tile_expand && left != 8 ? row_tile_expand : left < least ? left : least;
+            float const* const vt = v + (t - rg) * vrow;
+            operand const y =
+                staged ? operand{stage + (t - rs) * stage_row, storage::fp32, stage_row, 1} : p.y.at(t, c);
+            expand_row_tile(vt, vrow, vcolumn, rows, depth, block, y, q > 0);
+            t += rows;
+          }
+        }
+      }
+      if (staged) unpack(stage, stage_row, re - rs, columns, p.y.at(rs, c));
+    }
+}
+
+inline level_functions const& functions() {
+  static constexpr level_functions table{&shrink_chunk, &shrink_rows, &combine_chunks, &expand_rows, &unpack};
+  return table;
+}
+
+}  // namespace graft::inline GRAFT_CONTRACT::detail::inline GRAFT_TARGET::GRAFT_LEVEL
