@@ -136,6 +136,6 @@ TEST_CASE("verbs take scratch once from the executor's resource and allocate not
 
 TEST_CASE("the counting of allocations counts", "[executor]") {
   long const before = allocations;
-  std::vector<int> const v(3);
+  ::operator delete(::operator new(12));  // by name: a compiler may leave out a new-expression, as clang does
   CHECK(allocations > before);
 }
