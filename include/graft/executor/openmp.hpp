@@ -62,7 +62,7 @@ struct openmp {
     int const workers = workers_of(size);
     if (workers <= 1) return serial{scratch}.league(size, bytes, body);
     std::size_t const each = detail::scratch_block::rounded(bytes);
-    detail::scratch_block const memory(resource(), league_scratch(size, bytes));
+    detail::scratch_block const memory(resource(), each * static_cast<std::size_t>(workers));
 #pragma omp parallel num_threads(workers)
     {
       std::byte* const mine =

@@ -210,7 +210,7 @@ inline expand_block expand_prepare(expand_problem const& p, index_t rows, index_
   return b;
 }
 
-/// Rows [r0, r1) and columns [c0, c1), complete. `scratch` holds expand_scratch(p) floats.
+/// Rows [r0, r1) and columns [c0, c1), complete. `scratch` holds expand_scratch(p, r1 - r0) floats.
 inline void expand_rows(expand_problem const& p, index_t r0, index_t r1, index_t c0, index_t c1, float* scratch) {
   constexpr index_t chunk = kernels::chunk;
   index_t const chunks = (p.depth + chunk - 1) / chunk;

@@ -44,7 +44,7 @@ struct expand_plan {
         panels((p.columns + panel_width - 1) / panel_width),
         by_rows(p.rows >= 24 * workers || panels < workers),
         block(by_rows ? (p.rows + workers - 1) / workers : p.rows),
-        each(scratch_block::rounded(sizeof(float) * static_cast<std::size_t>(expand_scratch(p, block)))) {}
+        each(float_bytes(expand_scratch(p, block))) {}
   [[nodiscard]] std::size_t bytes() const { return each * static_cast<std::size_t>(workers); }
 };
 

@@ -37,6 +37,11 @@ inline constexpr index_t expand_stage_floats = index_t{1} << 17;    // a block o
 inline constexpr index_t row_padding = 16;
 inline constexpr index_t packed_row = kernels::chunk + row_padding;
 
+/// Bytes of `count` floats, so that what follows them stays aligned.
+[[nodiscard]] constexpr std::size_t float_bytes(index_t count) {
+  return scratch_block::rounded(sizeof(float) * static_cast<std::size_t>(count));
+}
+
 /// Floats of scratch of shrink_chunk and shrink_rows.
 [[nodiscard]] constexpr index_t shrink_scratch(index_t ranks) {
   return (shrink_row_step + (ranks < shrink_rank_step ? ranks : shrink_rank_step)) * packed_row;

@@ -46,18 +46,14 @@ struct low_rank_plan {
         by_rows(workers == 1 || (s.rows >= 32 && s.rows >= 12 * workers)),
         items(s, workers),
         block(by_rows ? (std::min)((s.rows + workers - 1) / workers, low_rank_row_block) : s.rows),
-        parts(by_rows ? 0 : floats(items.chunks * s.rows * s.ranks + 16)),
-        kept(floats(block * s.ranks + 16)),
-        each(kept + floats((std::max)(shrink_scratch(s.ranks), expand_scratch(expand_of(nullptr, 0, block), block)))) {}
+        parts(by_rows ? 0 : float_bytes(items.chunks * s.rows * s.ranks + 16)),
+        kept(float_bytes(block * s.ranks + 16)),
+        each(kept +
+             float_bytes((std::max)(shrink_scratch(s.ranks), expand_scratch(expand_of(nullptr, 0, block), block)))) {}
   [[nodiscard]] std::size_t bytes() const { return parts + each * static_cast<std::size_t>(workers); }
   /// The second half for `rows` rows from `first` on, whose v lies row by row.
   [[nodiscard]] expand_problem expand_of(float* v, index_t first, index_t rows) const {
     return {{v, storage::fp32, s.ranks, 1, 0}, b, y.at(first, 0), rows, columns, s.ranks, 1.0F, false};
-  }
-
- private:
-  static std::size_t floats(index_t count) {
-    return scratch_block::rounded(sizeof(float) * static_cast<std::size_t>(count));
   }
 };
 

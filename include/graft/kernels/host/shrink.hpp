@@ -71,15 +71,10 @@ struct shrink_plan {
         by_rows(workers == 1 || p.rows >= 12 * workers),
         items(p, workers),
         block(p.rows < shrink_row_block ? p.rows : shrink_row_block),
-        each(floats(shrink_scratch(p.ranks))),
-        out(by_rows ? floats(block * p.ranks + 16) : 0),
-        shared(by_rows ? 0 : floats((items.chunks + 1) * p.rows * p.ranks + 16)) {}
+        each(float_bytes(shrink_scratch(p.ranks))),
+        out(by_rows ? float_bytes(block * p.ranks + 16) : 0),
+        shared(by_rows ? 0 : float_bytes((items.chunks + 1) * p.rows * p.ranks + 16)) {}
   [[nodiscard]] std::size_t bytes() const { return shared + (each + out) * static_cast<std::size_t>(workers); }
-
- private:
-  static std::size_t floats(index_t count) {
-    return scratch_block::rounded(sizeof(float) * static_cast<std::size_t>(count));
-  }
 };
 
 template <class E>
