@@ -34,14 +34,18 @@ function(graft_core)
   set_target_properties(graft PROPERTIES VERIFY_INTERFACE_HEADER_SETS ${PROJECT_IS_TOP_LEVEL})
 endfunction()
 
-# graft_component("<name>|<arguments of find_package>|<target>"): option GRAFT_WITH_<NAME>, target graft::<name>
+# graft_component("<name>|<arguments of find_package>|<target>[|optional]"): option GRAFT_WITH_<NAME>, target graft::<name>
 function(graft_component spec)
-  string(REGEX MATCH "^([a-z]+)\\|([^|]+)\\|(.+)$" matched "${spec}")
+  string(REGEX MATCH "^([a-z]+)\\|([^|]+)\\|([^|]+)(\\|optional)?$" matched "${spec}")
   set(c ${CMAKE_MATCH_1})
   set(dependency ${CMAKE_MATCH_3})
+  set(wanted ${PROJECT_IS_TOP_LEVEL})
+  if(CMAKE_MATCH_4)
+    set(wanted OFF)
+  endif()
   separate_arguments(package UNIX_COMMAND "${CMAKE_MATCH_2}")
   string(TOUPPER ${c} C)
-  option(GRAFT_WITH_${C} "Find what graft::${c} needs, and verify its headers" ${PROJECT_IS_TOP_LEVEL})
+  option(GRAFT_WITH_${C} "Find what graft::${c} needs, and verify its headers" ${wanted})
 
   _graft_glob(public "(view/)?${c}\\.hpp|${c}/.*")
   _graft_glob(internal "executor/${c}\\.hpp|kernels/${c}/.*")

@@ -17,12 +17,17 @@ if(PROJECT_IS_TOP_LEVEL AND NOT DEFINED CMAKE_CXX_COMPILER_LAUNCHER)
   endif()
 endif()
 
-# Our programs use every component: one sentence instead of a missing target.
+# Our programs use every component: one sentence instead of a missing target. They ask GRAFT_WITH_<NAME> for optional ones.
 function(graft_need_components)
   foreach(spec IN LISTS GRAFT_COMPONENTS)
     string(REGEX REPLACE "\\|.*" "" c "${spec}")
     string(TOUPPER ${c} C)
-    if(NOT GRAFT_WITH_${C})
+    if(spec MATCHES "\\|optional$")
+      if(NOT GRAFT_WITH_${C})
+        continue()
+      endif()
+      target_compile_definitions(graft_developer_flags INTERFACE GRAFT_WITH_${C}=1)
+    elseif(NOT GRAFT_WITH_${C})
       message(FATAL_ERROR "graft's tests, benchmarks and examples use graft::${c}: "
         "set GRAFT_WITH_${C}=ON, or GRAFT_BUILD_{TESTS,BENCHMARKS,EXAMPLES,GOLDEN}=OFF")
     endif()

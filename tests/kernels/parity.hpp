@@ -131,7 +131,7 @@ void compare_levels(tally& t, any_view<Y const> start, layout how, any_view<Y co
           [&] { return "serial at " + level + ", " + describe(); });
   });
 }
-/// openmp with two to four threads, and with fewer threads than it was promised.
+/// openmp with two to four threads, and with fewer threads than it was promised; kokkos.
 template <class Y, class Run, class Describe>
 void compare_threads(tally& t, any_view<Y const> start, layout how, any_view<Y const> expected, Run const& run,
                      Describe const& describe) {
@@ -140,6 +140,9 @@ void compare_threads(tally& t, any_view<Y const> start, layout how, any_view<Y c
           [&] { return "openmp{" + std::to_string(threads) + "}, " + describe(); });
   t.add(compare_one<Y>(short_handed{}, start, how, expected, run),
         [&] { return "fewer threads than promised, " + describe(); });
+  for_each_kokkos_executor([&](std::string const& name, auto const& ex) {
+    t.add(compare_one<Y>(ex, start, how, expected, run), [&] { return name + ", " + describe(); });
+  });
 }
 
 /// Numbers among which arithmetic has its corners: zeros of both signs, infinities, NaN, subnormals, the largest.

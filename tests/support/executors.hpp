@@ -1,27 +1,97 @@
 // The one registry of executors, and of the instruction sets that their bodies exist for.
 #pragma once
 
+#include <cstddef>
 #include <initializer_list>
 #include <memory_resource>
 #include <string>
 
 #include <graft/graft.hpp>
 #include <graft/openmp.hpp>
+#if GRAFT_WITH_KOKKOS
+#include <graft/kokkos.hpp>
+#endif
 
 namespace tests {
 
-/// f(name, executor) for serial and openmp of one to four threads: the executors that take host bodies.
+/// How often for_each_executor and for_each_host_executor call.
+#if GRAFT_WITH_KOKKOS
+inline constexpr int executor_count = 9;
+inline constexpr int host_executor_count = 6;
+#else
+inline constexpr int executor_count = 6;
+inline constexpr int host_executor_count = 5;
+#endif
+
+#if GRAFT_WITH_KOKKOS
+/// The switch that only tests have: Kokkos without `region`, so that every verb runs its generic body there, as on a device.
+struct kokkos_device_bodies {
+  using space_type = graft::kokkos_executor<>::space_type;
+  static constexpr int row_block = graft::kokkos_executor<>::row_block;
+  graft::kokkos_executor<> kokkos;
+
+  [[nodiscard]] std::pmr::memory_resource* resource() const { return kokkos.resource(); }
+  [[nodiscard]] graft::index_t teams_at_once() const { return kokkos.teams_at_once(); }
+  [[nodiscard]] std::size_t league_scratch(graft::index_t size, std::size_t bytes) const {
+    return kokkos.league_scratch(size, bytes);
+  }
+  template <class Body>
+  void league(graft::index_t size, std::size_t bytes, Body const& body) const {
+    kokkos.league(size, bytes, body);
+  }
+  void fence() const { kokkos.fence(); }
+};
+static_assert(graft::executor<kokkos_device_bodies> && !graft::host_executor<kokkos_device_bodies>);
+
+/// What Kokkos launched since the program began, by the end of its label (kokkos_session.cpp asks Kokkos itself).
+struct kokkos_launches {
+  long host = 0;
+  long device = 0;
+};
+[[nodiscard]] kokkos_launches kokkos_launched();
+/// Counts a case for each kind of body that ran since `before`.
+void count_kokkos_case(kokkos_launches const& before);
+#endif
+
+/// f(name, executor) for Kokkos as a user has it: host bodies, and generic ones for `double`.
+template <class F>
+void for_each_kokkos_host_executor([[maybe_unused]] F const& f,
+                                   [[maybe_unused]] std::pmr::memory_resource* scratch = nullptr) {
+#if GRAFT_WITH_KOKKOS
+  auto const before = kokkos_launched();
+  f(std::string("kokkos"), graft::kokkos_executor<>{.scratch = scratch});
+  count_kokkos_case(before);
+#endif
+}
+/// And with generic bodies only, one and two threads a team.
+template <class F>
+void for_each_kokkos_executor(F const& f, [[maybe_unused]] std::pmr::memory_resource* scratch = nullptr) {
+  tests::for_each_kokkos_host_executor(f, scratch);
+#if GRAFT_WITH_KOKKOS
+  for (int const threads : {1, 2}) {
+    auto const before = kokkos_launched();
+    f("kokkos, generic bodies, teams of " + std::to_string(threads),
+      kokkos_device_bodies{{.scratch = scratch, .team_size = threads}});
+    count_kokkos_case(before);
+  }
+#endif
+}
+
+/// f(name, executor) for those that take host bodies: serial, openmp of one to four threads, kokkos.
 template <class F>
 void for_each_host_executor(F const& f, std::pmr::memory_resource* scratch = nullptr) {
   f(std::string("serial"), graft::serial{scratch});
   for (int const threads : {1, 2, 3, 4}) f("openmp{" + std::to_string(threads) + "}", graft::openmp{threads, scratch});
+  tests::for_each_kokkos_host_executor(f, scratch);
 }
 
 /// f(name, executor) for every executor. A new one is added here and nowhere else.
 template <class F>
 void for_each_executor(F const& f, std::pmr::memory_resource* scratch = nullptr) {
   f(std::string("reference"), graft::reference{scratch});
-  tests::for_each_host_executor(f, scratch);
+  f(std::string("serial"), graft::serial{scratch});
+  for (int const threads : {1, 2, 3, 4}) f("openmp{" + std::to_string(threads) + "}", graft::openmp{threads, scratch});
+  tests::for_each_kokkos_executor(f, scratch);
 }
 
 /// Puts the instruction set back that was in use.

@@ -48,7 +48,14 @@ struct probe_region {
 
 /// Where work runs and which memory it may touch, nothing else. First argument of every verb, cheap to copy.
 /// `league(size, bytes, body)` runs `body(team)` for `size` teams with `bytes` of scratch each, or enqueues it;
-/// `fence()` waits for what was enqueued.
+/// `fence()` waits for what was enqueued; leagues of one executor run one after the other. What it may say besides:
+///
+///     teams_at_once()              teams that run together: a verb with fewer tiles of rows may cut columns too
+///     league_scratch(size, bytes)  bytes that a league takes from resource()
+///     resource()                   a std::pmr::memory_resource* for scratch that a call needs between its leagues
+///     workspace()                  a std::span<std::byte> for it instead, where hosts cannot allocate what teams touch
+///
+/// A body may have `verb`, a name for profilers.
 template <class E>
 concept executor = std::copyable<E> && requires(E const& e) {
   typename E::space_type;
@@ -68,6 +75,7 @@ concept host_executor = executor<E> && std::same_as<typename E::space_type, host
 
 /// `E` may touch the memory of `V`.
 template <class E, class V>
-concept can_access = executor<E> && std::same_as<typename E::space_type, typename V::space_type>;
+concept can_access = executor<E> && (std::same_as<typename E::space_type, typename V::space_type> ||
+                                     std::same_as<typename V::space_type, shared_space>);
 
 }  // namespace graft::inline GRAFT_CONTRACT

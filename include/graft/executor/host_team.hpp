@@ -3,10 +3,12 @@
 /// What all host executors share: a team of one thread that plays its sixteen lanes, and scratch memory.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <memory_resource>
+#include <string_view>
 #include <type_traits>
 
 #include <graft/config.hpp>
@@ -88,6 +90,62 @@ class scratch_block {
   std::size_t bytes_;
   void* data_;
 };
+
+inline namespace GRAFT_TARGET {
+
+/// How many teams the executor says that it runs at once; a smaller league leaves some of it idle. 1 where it does not say.
+template <class E>
+[[nodiscard]] index_t teams_at_once(E const& ex) {
+  if constexpr (requires { ex.teams_at_once(); }) return ex.teams_at_once();
+  else return 1;
+}
+
+/// True if `bytes` of memory that outlives a league can be had: from `resource()`, or of `workspace()`, a std::span that
+/// its caller gave to an executor of another memory space.
+template <class E>
+[[nodiscard]] bool has_call_scratch(E const& ex, std::size_t bytes) {
+  if constexpr (requires { ex.resource(); }) return true;
+  else if constexpr (requires { ex.workspace(); }) return ex.workspace().size() >= bytes;
+  else return false;
+}
+
+/// That memory, for a sequence of leagues. What came from `resource()` goes back when the last of them has ended.
+template <class E>
+class call_scratch {
+ public:
+  call_scratch(E const& ex, std::size_t bytes) : ex_(ex), block_(resource(ex), owns ? bytes : 0) {}
+  call_scratch(call_scratch const&) = delete;
+  call_scratch& operator=(call_scratch const&) = delete;
+  ~call_scratch() {
+    if constexpr (owns) ex_.fence();
+  }
+  [[nodiscard]] std::byte* data() const {
+    if constexpr (!owns && requires { ex_.workspace(); }) return ex_.workspace().data();
+    else return block_.data();
+  }
+
+ private:
+  static constexpr bool owns = requires(E const& ex) { ex.resource(); };
+  static std::pmr::memory_resource* resource(E const& ex) {
+    if constexpr (owns) return ex.resource();
+    else return nullptr;
+  }
+  E const& ex_;
+  scratch_block block_;
+};
+
+/// What a host body runs in a region, with the name of its verb.
+template <class F>
+struct verb_region {
+  std::string_view verb;
+  F f;
+  template <class Worker>
+  GRAFT_INLINE void operator()(Worker const& w) const {
+    f(w);
+  }
+};
+
+}  // namespace GRAFT_TARGET
 }  // namespace detail
 
 /// A team of one host thread.

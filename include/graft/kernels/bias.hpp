@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cmath>
+#include <string_view>
 
 #include <graft/config.hpp>
 #include <graft/contracts.hpp>
@@ -17,6 +18,7 @@ namespace detail {
 inline namespace GRAFT_TARGET {
 template <class B, class Y, class Accumulate>
 struct add_bias_body {
+  static constexpr std::string_view verb = "add_bias";
   B b;
   Y y;
   Accumulate scale;
@@ -37,6 +39,7 @@ struct add_bias_body {
 /// One block of columns a team, all rows in order.
 template <class Y, class D, class Accumulate>
 struct sum_rows_body {
+  static constexpr std::string_view verb = "sum_rows";
   static constexpr index_t columns = 256;
   Y y;
   D d;

@@ -3,6 +3,8 @@
 /// `copy`: elements from one view to another, converted with one rounding. The generic body is the body.
 #pragma once
 
+#include <string_view>
+
 #include <graft/config.hpp>
 #include <graft/contracts.hpp>
 #include <graft/executor/concepts.hpp>
@@ -15,6 +17,7 @@ namespace detail {
 inline namespace GRAFT_TARGET {
 template <class X, class Y>
 struct copy_body {
+  static constexpr std::string_view verb = "copy";
   X x;
   Y y;
 

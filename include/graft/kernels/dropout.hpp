@@ -6,6 +6,7 @@
 
 #include <cmath>
 #include <cstdint>
+#include <string_view>
 
 #include <graft/config.hpp>
 #include <graft/contracts.hpp>
@@ -35,6 +36,7 @@ inline namespace GRAFT_TARGET {
 /// y = mask x, or y += mask x.
 template <class X, class Y, bool Add>
 struct drop_body {
+  static constexpr std::string_view verb = Add ? "drop_add" : "drop";
   dropout mask;
   X x;
   Y y;

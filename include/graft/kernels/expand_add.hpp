@@ -3,6 +3,8 @@
 /// `expand_add`: the narrow-to-wide half of a low-rank product. With transposed views also merge and the gradients.
 #pragma once
 
+#include <string_view>
+
 #include <graft/config.hpp>
 #include <graft/contracts.hpp>
 #include <graft/executor/concepts.hpp>
@@ -13,9 +15,10 @@
 namespace graft::inline GRAFT_CONTRACT {
 namespace detail {
 inline namespace GRAFT_TARGET {
-/// Generic body: a tile of rows, one column a lane.
+/// Generic body: a tile of rows and columns, one column a lane.
 template <class V, class B, class Y, class Accumulate>
 struct expand_add_body {
+  static constexpr std::string_view verb = "expand_add";
   V v;
   B b;
   Y y;
@@ -24,8 +27,10 @@ struct expand_add_body {
   template <class Team>
   GRAFT_FN void operator()(Team const& tm) const {
     constexpr int R = Team::row_block;
-    row_tile<R> const tile(tm.league_rank(), v.extent(0));
-    tm.vector(y.extent(1), [&](index_t o) {
+    row_tile<R> const tile(tm.league_rank() / tiles(y.extent(1), column_tile), v.extent(0));
+    index_t const first = tm.league_rank() % tiles(y.extent(1), column_tile) * column_tile;
+    tm.vector(tile_extent(y.extent(1), first, column_tile), [&](index_t i) {
+      index_t const o = first + i;
       Accumulate sum[R];
       for (int t = 0; t < R; ++t) sum[t] = load_as<Accumulate>(y(tile.row[t], o));
       chain_short_axis(
@@ -70,7 +75,8 @@ struct expand_add_fn {
   void generic(E const& ex, V const& v, B const& b, Y const& y, scaling scale = 1.0) const {
     using accumulate = accumulate_t<typename V::value_type, typename B::value_type, typename Y::value_type>;
     expects(v, b, y);
-    ex.league(graft::detail::tiles(v.extent(0), E::row_block), 0,
+    using graft::detail::tiles;
+    ex.league(tiles(v.extent(0), E::row_block) * tiles(y.extent(1), graft::detail::column_tile), 0,
               graft::detail::expand_add_body<V, B, Y, accumulate>{v, b, y, static_cast<accumulate>(scale.value())});
   }
 

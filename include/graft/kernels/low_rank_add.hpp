@@ -4,10 +4,12 @@
 #pragma once
 
 #include <cstddef>
+#include <string_view>
 
 #include <graft/config.hpp>
 #include <graft/contracts.hpp>
 #include <graft/executor/concepts.hpp>
+#include <graft/executor/host_team.hpp>
 #include <graft/kernels/override.hpp>
 #include <graft/kernels/panels.hpp>
 #include <graft/kernels/summation.hpp>
@@ -16,9 +18,27 @@
 namespace graft::inline GRAFT_CONTRACT {
 namespace detail {
 inline namespace GRAFT_TARGET {
+/// Columns [first, first + count) of a tile of rows, from its v[t, j] in scratch.
+template <class Accumulate, class Team, class B, class Y>
+GRAFT_FN void expand_tile(Team const& tm, row_tile<Team::row_block> const& tile, Accumulate const* v, B const& b,
+                          Y const& y, index_t first, index_t count) {
+  constexpr int R = Team::row_block;
+  index_t const r = b.extent(1);
+  tm.vector(count, [&](index_t i) {
+    index_t const o = first + i;
+    Accumulate sum[R];
+    for (int t = 0; t < R; ++t) sum[t] = load_as<Accumulate>(y(tile.row[t], o));
+    chain_short_axis(
+        r, [&](int t, index_t j) { return v[t * r + j]; }, [&](index_t j) { return load_as<Accumulate>(b(o, j)); },
+        sum);
+    for (int t = 0; t < tile.count; ++t) y(tile.row[t], o) = store_as<typename Y::value_type>(sum[t]);
+  });
+}
+
 /// Generic body: one tile of rows, shrink into scratch, then expand.
 template <class X, class A, class B, class Y, class Accumulate>
 struct low_rank_add_body {
+  static constexpr std::string_view verb = "low_rank_add";
   X x;
   A a;
   B b;
@@ -41,14 +61,69 @@ struct low_rank_add_body {
       });
     });
     tm.barrier();
-    tm.vector(y.extent(1), [&](index_t o) {
+    expand_tile(tm, tile, v, b, y, 0, y.extent(1));
+  }
+};
+
+/// The same for few rows, first league: a tile of rows and ranks and one chunk of the long axis a team, into
+/// part[chunk][T][r].
+template <class X, class A, class Accumulate>
+struct low_rank_chunks_body {
+  static constexpr std::string_view verb = "low_rank_add";
+  X x;
+  A a;
+  Accumulate* part;
+
+  template <class Team>
+  GRAFT_FN void operator()(Team const& tm) const {
+    constexpr int R = Team::row_block;
+    index_t const r = a.extent(0);
+    index_t const chunks = tiles(x.extent(1), kernels::chunk);
+    index_t const q = tm.league_rank() % chunks;
+    index_t const j0 = tm.league_rank() / chunks % tiles(r, rank_tile) * rank_tile;
+    row_tile<R> const tile(tm.league_rank() / chunks / tiles(r, rank_tile), x.extent(0));
+    index_t const k0 = q * kernels::chunk;
+    tm.groups(tile_extent(r, j0, rank_tile), [&](index_t i) {
+      index_t const j = j0 + i;
       Accumulate sum[R];
-      for (int t = 0; t < R; ++t) sum[t] = load_as<Accumulate>(y(tile.row[t], o));
-      chain_short_axis(
-          r, [&](int t, index_t j) { return v[t * r + j]; }, [&](index_t j) { return load_as<Accumulate>(b(o, j)); },
-          sum);
-      for (int t = 0; t < tile.count; ++t) y(tile.row[t], o) = store_as<typename Y::value_type>(sum[t]);
+      tm.dot(
+          k0, k0 + tile_extent(x.extent(1), k0, kernels::chunk),
+          [&](index_t k) { return load_as<Accumulate>(a(j, k)); },
+          [&](int t, index_t k) { return load_as<Accumulate>(x(tile.row[t], k)); }, sum);
+      tm.once([&] {
+        for (int t = 0; t < tile.count; ++t) part[(q * x.extent(0) + tile.row[t]) * r + j] = sum[t];
+      });
     });
+  }
+};
+
+/// Second league: a tile of rows and columns a team. Every team adds the chunk sums that it needs itself.
+template <class B, class Y, class Accumulate>
+struct low_rank_columns_body {
+  static constexpr std::string_view verb = "low_rank_add";
+  Accumulate const* part;
+  index_t chunks;
+  B b;
+  Y y;
+  Accumulate scale;
+
+  template <class Team>
+  GRAFT_FN void operator()(Team const& tm) const {
+    constexpr int R = Team::row_block;
+    index_t const r = b.extent(1);
+    row_tile<R> const tile(tm.league_rank() / tiles(y.extent(1), column_tile), y.extent(0));
+    index_t const first = tm.league_rank() % tiles(y.extent(1), column_tile) * column_tile;
+    auto* const v = tm.template scratch<Accumulate>(R * r);
+    tm.vector(R * r, [&](index_t i) {
+      Accumulate sum{0};
+      for (index_t q = 0; q < chunks; ++q) {
+        Accumulate const next = part[(q * y.extent(0) + tile.row[i / r]) * r + i % r];
+        sum = q == 0 ? next : sum + next;
+      }
+      v[i] = scale * sum;
+    });
+    tm.barrier();
+    expand_tile(tm, tile, v, b, y, first, tile_extent(y.extent(1), first, column_tile));
   }
 };
 }  // namespace GRAFT_TARGET
@@ -90,9 +165,16 @@ struct low_rank_add_fn {
     using accumulate =
         accumulate_t<typename X::value_type, typename A::value_type, typename B::value_type, typename Y::value_type>;
     expects(x, a, b, y);
-    ex.league(
-        graft::detail::tiles(x.extent(0), E::row_block), team_bytes<accumulate>(ex, a),
-        graft::detail::low_rank_add_body<X, A, B, Y, accumulate>{x, a, b, y, static_cast<accumulate>(scale.value())});
+    auto const s = static_cast<accumulate>(scale.value());
+    leagues<accumulate> const cut(ex, x, a, y);
+    if (!cut.two) {
+      ex.league(cut.rows, cut.team, graft::detail::low_rank_add_body<X, A, B, Y, accumulate>{x, a, b, y, s});
+      return;
+    }
+    graft::detail::call_scratch const memory(ex, cut.parts);
+    auto* const part = reinterpret_cast<accumulate*>(memory.data());
+    ex.league(cut.first, 0, graft::detail::low_rank_chunks_body<X, A, accumulate>{x, a, part});
+    ex.league(cut.second, cut.team, graft::detail::low_rank_columns_body<B, Y, accumulate>{part, cut.chunks, b, y, s});
   }
 
   template <class E, class X, class A, class B, class Y>
@@ -107,8 +189,8 @@ struct low_rank_add_fn {
     }
   }
 
-  /// Bytes that a call with these arguments takes from the executor's resource, once. The generic body of an executor that
-  /// does not say what a league takes (`league_scratch`): the bytes of one team.
+  /// Bytes that a call with these arguments takes from the executor's resource, once. For the generic body: what a league
+  /// takes (`league_scratch`; without it the bytes of one team), and between two leagues the dots of every chunk.
   template <executor E, matrix_view X, matrix_view A, matrix_view B, output_matrix Y>
   [[nodiscard]] std::size_t scratch_bytes(E const& ex, X const& x, A const& a, B const& b, Y const& y,
                                           scaling scale = 1.0) const {
@@ -118,19 +200,40 @@ struct low_rank_add_fn {
     else {
       using accumulate =
           accumulate_t<typename X::value_type, typename A::value_type, typename B::value_type, typename Y::value_type>;
-      std::size_t const bytes = team_bytes<accumulate>(ex, a);
+      leagues<accumulate> const cut(ex, x, a, y);
+      std::size_t bytes = cut.team;
       if constexpr (requires { ex.league_scratch(index_t{}, bytes); })
-        return ex.league_scratch(graft::detail::tiles(x.extent(0), E::row_block), bytes);
-      else return bytes;
+        bytes = ex.league_scratch(cut.two ? cut.second : cut.rows, bytes);
+      return cut.two ? cut.parts + bytes : bytes;
     }
   }
 
  private:
-  /// v of one tile of rows.
-  template <class Accumulate, class E, class A>
-  static std::size_t team_bytes(E const&, A const& a) {
-    return sizeof(Accumulate) * static_cast<std::size_t>(E::row_block * a.extent(0));
-  }
+  /// How the generic body is cut. Two leagues where rows alone would leave teams idle; bits do not depend on it.
+  template <class Accumulate>
+  struct leagues {
+    bool two = false;
+    index_t rows = 0;       // one league: teams
+    index_t chunks = 0;     // two:
+    index_t first = 0;      // teams,
+    index_t second = 0;     // and again
+    std::size_t team = 0;   // bytes: v of a tile of rows
+    std::size_t parts = 0;  // bytes: the dots of every chunk
+
+    template <class E, class X, class A, class Y>
+    leagues(E const& ex, X const& x, A const& a, Y const& y) {
+      using graft::detail::tiles;
+      index_t const r = a.extent(0);
+      rows = tiles(x.extent(0), E::row_block);
+      chunks = tiles(x.extent(1), chunk);
+      first = rows * tiles(r, graft::detail::rank_tile) * chunks;
+      second = rows * tiles(y.extent(1), graft::detail::column_tile);
+      team = sizeof(Accumulate) * static_cast<std::size_t>(E::row_block * r);
+      parts = sizeof(Accumulate) * static_cast<std::size_t>(chunks * x.extent(0) * r);
+      two = rows < graft::detail::teams_at_once(ex) && rows < second && first > 0 &&
+            graft::detail::has_call_scratch(ex, parts);
+    }
+  };
   template <class X, class A, class B, class Y>
   static void expects(X const& x, A const& a, B const& b, Y const& y) {
     constexpr std::string_view verb = "kernels::low_rank_add";

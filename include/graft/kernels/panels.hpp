@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstddef>
+#include <string_view>
 #include <type_traits>
 
 #include <graft/config.hpp>
@@ -65,6 +66,7 @@ inline namespace GRAFT_TARGET {
 /// Generic body: one panel a team.
 template <class B, class P>
 struct pack_panels_body {
+  static constexpr std::string_view verb = "pack_panels";
   B b;
   P panels;
 

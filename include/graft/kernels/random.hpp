@@ -7,6 +7,7 @@
 #include <bit>
 #include <cmath>
 #include <cstdint>
+#include <string_view>
 
 #include <graft/config.hpp>
 #include <graft/contracts.hpp>
@@ -80,6 +81,7 @@ GRAFT_FN double standard_normal(random_stream const& s, index_t element) {
 
 template <class Y, bool Normal>
 struct fill_random_body {
+  static constexpr std::string_view verb = Normal ? "fill_normal" : "fill_uniform";
   random_stream source;
   Y y;
   double scale;

@@ -3,6 +3,8 @@
 /// `scale_rows` and `scale_columns`: diag(d) Y and Y diag(d), in place. Memory-bound; the generic body is the body.
 #pragma once
 
+#include <string_view>
+
 #include <graft/config.hpp>
 #include <graft/contracts.hpp>
 #include <graft/executor/concepts.hpp>
@@ -16,6 +18,7 @@ inline namespace GRAFT_TARGET {
 /// One row a tile step, columns over the lanes; `Dimension` is the one that d runs along.
 template <class D, class Y, int Dimension>
 struct scale_body {
+  static constexpr std::string_view verb = Dimension == 0 ? "scale_rows" : "scale_columns";
   D d;
   Y y;
 

@@ -3,6 +3,8 @@
 /// `shrink`: the wide-to-narrow half of a low-rank product. With transposed views also u = dy B of every backward.
 #pragma once
 
+#include <string_view>
+
 #include <graft/config.hpp>
 #include <graft/contracts.hpp>
 #include <graft/executor/concepts.hpp>
@@ -13,9 +15,10 @@
 namespace graft::inline GRAFT_CONTRACT {
 namespace detail {
 inline namespace GRAFT_TARGET {
-/// Generic body: a tile of rows, one rank a group.
+/// Generic body: a tile of rows and ranks, one rank a group.
 template <class X, class A, class V, class Accumulate>
 struct shrink_body {
+  static constexpr std::string_view verb = "shrink";
   X x;
   A a;
   V v;
@@ -24,8 +27,10 @@ struct shrink_body {
   template <class Team>
   GRAFT_FN void operator()(Team const& tm) const {
     constexpr int R = Team::row_block;
-    row_tile<R> const tile(tm.league_rank(), x.extent(0));
-    tm.groups(a.extent(0), [&](index_t j) {
+    row_tile<R> const tile(tm.league_rank() / tiles(a.extent(0), rank_tile), x.extent(0));
+    index_t const first = tm.league_rank() % tiles(a.extent(0), rank_tile) * rank_tile;
+    tm.groups(tile_extent(a.extent(0), first, rank_tile), [&](index_t i) {
+      index_t const j = first + i;
       Accumulate sum[R];
       sum_long_axis(
           tm, x.extent(1), [&](index_t k) { return load_as<Accumulate>(a(j, k)); },
@@ -70,7 +75,8 @@ struct shrink_fn {
   void generic(E const& ex, X const& x, A const& a, V const& v, scaling scale = 1.0) const {
     using accumulate = accumulate_t<typename X::value_type, typename A::value_type, typename V::value_type>;
     expects(x, a, v);
-    ex.league(graft::detail::tiles(x.extent(0), E::row_block), 0,
+    using graft::detail::tiles;
+    ex.league(tiles(x.extent(0), E::row_block) * tiles(a.extent(0), graft::detail::rank_tile), 0,
               graft::detail::shrink_body<X, A, V, accumulate>{x, a, v, static_cast<accumulate>(scale.value())});
   }
 

@@ -38,7 +38,16 @@ struct row_tile {
   }
 };
 
-GRAFT_FN constexpr index_t tiles(index_t rows, int block) { return (rows + block - 1) / block; }
+GRAFT_FN constexpr index_t tiles(index_t extent, index_t block) { return (extent + block - 1) / block; }
+
+/// Ranks and columns of a team where a league runs over them too: enough for sixteen groups, and for all lanes.
+inline constexpr index_t rank_tile = 16;
+inline constexpr index_t column_tile = 256;
+
+/// Elements of the tile that begins at `first`.
+GRAFT_FN constexpr index_t tile_extent(index_t extent, index_t first, index_t block) {
+  return extent - first < block ? extent - first : block;
+}
 
 inline namespace GRAFT_TARGET {
 

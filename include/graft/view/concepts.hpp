@@ -16,6 +16,8 @@ namespace graft::inline GRAFT_CONTRACT {
 /// Memory spaces: part of a view's type, so that a device view handed to a host executor does not compile.
 struct host_space {};
 struct device_space {};
+/// Memory that executors of either may touch: managed or pinned memory of a device.
+struct shared_space {};
 
 /// Value of `unit_dimension` of a view of which no stride is known to be 1.
 inline constexpr int no_unit_dimension = -1;

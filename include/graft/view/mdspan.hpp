@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 /// @file
-/// std::mdspan: the same vocabulary, so the bridge only carries the layout into the type. Inert where the standard
-/// library has no <mdspan> (before GCC 15). Kokkos' mdspan is taken through its own bridge.
+/// std::mdspan: the same vocabulary, so the bridge only carries the layout into the type. It is there where the standard
+/// library has <mdspan> (from GCC 15 on). Kokkos' mdspan comes with <graft/kokkos.hpp>.
 #pragma once
-
-#include <version>
-
-#if defined(__cpp_lib_mdspan)
 
 #include <array>
 #include <cstddef>
-#include <mdspan>
 #include <type_traits>
 #include <utility>
+#include <version>
+
+#if defined(__cpp_lib_mdspan)
+#include <mdspan>
+#endif
 
 #include <graft/config.hpp>
 #include <graft/view/tensor_view.hpp>
@@ -20,30 +20,40 @@
 namespace graft::inline GRAFT_CONTRACT {
 namespace detail {
 template <class E, std::size_t... Dimension>
-auto extents_like(std::index_sequence<Dimension...>)
-    -> extents<(E::static_extent(Dimension) == std::dynamic_extent
+auto extents_of(std::index_sequence<Dimension...>)
+    -> extents<(E::static_extent(Dimension) == static_cast<std::size_t>(-1)
                     ? dynamic
                     : static_cast<index_t>(E::static_extent(Dimension)))...>;
-}  // namespace detail
+/// What an mdspan's extents are here.
+template <class E>
+using extents_like = decltype(detail::extents_of<E>(std::make_index_sequence<E::rank()>{}));
 
 inline namespace GRAFT_TARGET {
-/// layout_right and layout_left keep their unit stride in the type; for layout_stride see `with_unit_stride`.
-template <class T, class E, class L>
-[[nodiscard]] constexpr auto view(std::mdspan<T, E, L, std::default_accessor<T>> const& m) {
-  using shape = decltype(detail::extents_like<E>(std::make_index_sequence<E::rank()>{}));
-  constexpr int unit = std::is_same_v<L, std::layout_right>  ? static_cast<int>(E::rank()) - 1
-                       : std::is_same_v<L, std::layout_left> ? 0
-                                                             : no_unit_dimension;
-  std::array<index_t, E::rank()> all{};
-  std::array<index_t, E::rank()> strides{};
-  for (std::size_t i = 0; i < E::rank(); ++i) {
+/// A view of anything that answers `extent(i)` and `stride(i)`.
+template <class T, class Shape, class Space, int Unit, class M>
+[[nodiscard]] constexpr auto view_like(T* data, M const& m) {
+  std::array<index_t, Shape::rank()> all{};
+  std::array<index_t, Shape::rank()> strides{};
+  for (std::size_t i = 0; i < Shape::rank(); ++i) {
     all[i] = static_cast<index_t>(m.extent(i));
     strides[i] = static_cast<index_t>(m.stride(i));
   }
   static_cast<void>(detail::row_major_strides(all));
-  return tensor_view<T, shape, host_space, unit>{m.data_handle(), shape{all}, strides};
+  return tensor_view<T, Shape, Space, Unit>{data, Shape{all}, strides};
 }
 }  // namespace GRAFT_TARGET
-}  // namespace graft::inline GRAFT_CONTRACT
+}  // namespace detail
 
+#if defined(__cpp_lib_mdspan)
+inline namespace GRAFT_TARGET {
+/// layout_right and layout_left keep their unit stride in the type; for layout_stride see `with_unit_stride`.
+template <class T, class E, class L>
+[[nodiscard]] constexpr auto view(std::mdspan<T, E, L, std::default_accessor<T>> const& m) {
+  constexpr int unit = std::is_same_v<L, std::layout_right>  ? static_cast<int>(E::rank()) - 1
+                       : std::is_same_v<L, std::layout_left> ? 0
+                                                             : no_unit_dimension;
+  return detail::view_like<T, detail::extents_like<E>, host_space, unit>(m.data_handle(), m);
+}
+}  // namespace GRAFT_TARGET
 #endif
+}  // namespace graft::inline GRAFT_CONTRACT

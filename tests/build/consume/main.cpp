@@ -7,6 +7,9 @@
 #ifdef HAVE_EIGEN
 #include <graft/eigen.hpp>
 #endif
+#ifdef HAVE_KOKKOS
+#include <graft/kokkos.hpp>
+#endif
 #ifdef HAVE_IO
 #include <graft/io.hpp>
 #endif
@@ -25,6 +28,13 @@ int main() {
 #ifdef HAVE_EIGEN
   Eigen::Matrix<float, 2, 3, Eigen::RowMajor> m;
   right = graft::view(m).extent(1) == 3 && right;
+#endif
+#ifdef HAVE_KOKKOS
+  Kokkos::ScopeGuard const kokkos;
+  Kokkos::View<float[2]> z("z");
+  graft::kernels::low_rank_add(graft::kokkos_executor{}, graft::view(x, 1, 3), graft::view(A, 1, 3),
+                               graft::view(B, 2, 1), graft::view(z.data(), 1, 2), 2.0f);
+  right = z(0) == 12.0f && z(1) == -12.0f && right;
 #endif
   std::puts(right ? "right" : "wrong");
   return right ? 0 : 1;

@@ -53,17 +53,21 @@ void expand_add_on_host(E const& ex, expand_plan const& plan) {
   level_functions const& f = host_functions();
   expand_problem const& p = plan.p;
   scratch_block const memory(ex.resource(), plan.bytes());
-  ex.region(plan.workers, [&](auto const& w) {
-    auto* const scratch = reinterpret_cast<float*>(memory.data() + plan.each * static_cast<std::size_t>(w.index()));
-    if (!plan.by_rows) {
-      f.expand_rows(p, 0, p.rows, part_begin(plan.panels, w.index(), w.size()) * panel_width,
-                    (std::min)(part_begin(plan.panels, w.index() + 1, w.size()) * panel_width, p.columns), scratch);
-      return;
-    }
-    index_t const end = part_begin(p.rows, w.index() + 1, w.size());
-    for (index_t t = part_begin(p.rows, w.index(), w.size()); t < end; t += plan.block)
-      f.expand_rows(p, t, (std::min)(t + plan.block, end), 0, p.columns, scratch);
-  });
+  ex.region(plan.workers,
+            verb_region{"expand_add", [&](auto const& w) {
+                          auto* const scratch =
+                              reinterpret_cast<float*>(memory.data() + plan.each * static_cast<std::size_t>(w.index()));
+                          if (!plan.by_rows) {
+                            f.expand_rows(
+                                p, 0, p.rows, part_begin(plan.panels, w.index(), w.size()) * panel_width,
+                                (std::min)(part_begin(plan.panels, w.index() + 1, w.size()) * panel_width, p.columns),
+                                scratch);
+                            return;
+                          }
+                          index_t const end = part_begin(p.rows, w.index() + 1, w.size());
+                          for (index_t t = part_begin(p.rows, w.index(), w.size()); t < end; t += plan.block)
+                            f.expand_rows(p, t, (std::min)(t + plan.block, end), 0, p.columns, scratch);
+                        }});
 }
 
 }  // namespace GRAFT_TARGET

@@ -63,27 +63,30 @@ void low_rank_add_on_host(E const& ex, low_rank_plan const& plan) {
   shrink_problem const& s = plan.s;
   scratch_block const memory(ex.resource(), plan.bytes());
   auto* const part = reinterpret_cast<float*>(memory.data());
-  ex.region(plan.workers, [&](auto const& w) {
-    std::byte* const mine = memory.data() + plan.parts + plan.each * static_cast<std::size_t>(w.index());
-    auto* const v = reinterpret_cast<float*>(mine);
-    auto* const scratch = reinterpret_cast<float*>(mine + plan.kept);
-    if (plan.by_rows) {
-      index_t const end = part_begin(s.rows, w.index() + 1, w.size());
-      for (index_t t = part_begin(s.rows, w.index(), w.size()); t < end; t += plan.block) {
-        index_t const u = (std::min)(t + plan.block, end);
-        f.shrink_rows(s, t, u, v, scratch);
-        f.expand_rows(plan.expand_of(v, t, u - t), 0, u - t, 0, plan.columns, scratch);
-      }
-      return;
-    }
-    index_t const count = s.rows * s.ranks;
-    index_t const panels = (plan.columns + panel_width - 1) / panel_width;
-    shrink_items_of(f, s, plan.items, w.index(), w.size(), part, scratch);
-    w.barrier();
-    f.combine_chunks(part, plan.items.chunks, 0, count, count, s.scale, v);
-    f.expand_rows(plan.expand_of(v, 0, s.rows), 0, s.rows, part_begin(panels, w.index(), w.size()) * panel_width,
-                  (std::min)(part_begin(panels, w.index() + 1, w.size()) * panel_width, plan.columns), scratch);
-  });
+  ex.region(plan.workers,
+            verb_region{
+                "low_rank_add", [&](auto const& w) {
+                  std::byte* const mine = memory.data() + plan.parts + plan.each * static_cast<std::size_t>(w.index());
+                  auto* const v = reinterpret_cast<float*>(mine);
+                  auto* const scratch = reinterpret_cast<float*>(mine + plan.kept);
+                  if (plan.by_rows) {
+                    index_t const end = part_begin(s.rows, w.index() + 1, w.size());
+                    for (index_t t = part_begin(s.rows, w.index(), w.size()); t < end; t += plan.block) {
+                      index_t const u = (std::min)(t + plan.block, end);
+                      f.shrink_rows(s, t, u, v, scratch);
+                      f.expand_rows(plan.expand_of(v, t, u - t), 0, u - t, 0, plan.columns, scratch);
+                    }
+                    return;
+                  }
+                  index_t const count = s.rows * s.ranks;
+                  index_t const panels = (plan.columns + panel_width - 1) / panel_width;
+                  shrink_items_of(f, s, plan.items, w.index(), w.size(), part, scratch);
+                  w.barrier();
+                  f.combine_chunks(part, plan.items.chunks, 0, count, count, s.scale, v);
+                  f.expand_rows(
+                      plan.expand_of(v, 0, s.rows), 0, s.rows, part_begin(panels, w.index(), w.size()) * panel_width,
+                      (std::min)(part_begin(panels, w.index() + 1, w.size()) * panel_width, plan.columns), scratch);
+                }});
 }
 
 }  // namespace GRAFT_TARGET

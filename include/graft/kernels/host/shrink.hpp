@@ -83,31 +83,34 @@ void shrink_on_host(E const& ex, shrink_plan const& plan) {
   shrink_problem const& p = plan.p;
   scratch_block const memory(ex.resource(), plan.bytes());
   if (plan.by_rows) {
-    ex.region(plan.workers, [&](auto const& w) {
-      std::byte* const mine = memory.data() + (plan.each + plan.out) * static_cast<std::size_t>(w.index());
-      auto* const v = reinterpret_cast<float*>(mine);
-      auto* const scratch = reinterpret_cast<float*>(mine + plan.out);
-      index_t const end = part_begin(p.rows, w.index() + 1, w.size());
-      for (index_t t = part_begin(p.rows, w.index(), w.size()); t < end; t += plan.block) {
-        index_t const u = t + plan.block < end ? t + plan.block : end;
-        f.shrink_rows(p, t, u, v, scratch);
-        f.unpack(v, p.ranks, u - t, p.ranks, p.v.at(t, 0));
-      }
-    });
+    ex.region(plan.workers,
+              verb_region{"shrink", [&](auto const& w) {
+                            std::byte* const mine =
+                                memory.data() + (plan.each + plan.out) * static_cast<std::size_t>(w.index());
+                            auto* const v = reinterpret_cast<float*>(mine);
+                            auto* const scratch = reinterpret_cast<float*>(mine + plan.out);
+                            index_t const end = part_begin(p.rows, w.index() + 1, w.size());
+                            for (index_t t = part_begin(p.rows, w.index(), w.size()); t < end; t += plan.block) {
+                              index_t const u = t + plan.block < end ? t + plan.block : end;
+                              f.shrink_rows(p, t, u, v, scratch);
+                              f.unpack(v, p.ranks, u - t, p.ranks, p.v.at(t, 0));
+                            }
+                          }});
     return;
   }
   index_t const count = p.rows * p.ranks;
   auto* const part = reinterpret_cast<float*>(memory.data());
-  ex.region(plan.workers, [&](auto const& w) {
-    shrink_items_of(
-        f, p, plan.items, w.index(), w.size(), part,
-        reinterpret_cast<float*>(memory.data() + plan.shared + plan.each * static_cast<std::size_t>(w.index())));
-    w.barrier();
-    if (w.index() != 0) return;
-    float* const v = part + plan.items.chunks * count;
-    f.combine_chunks(part, plan.items.chunks, 0, count, count, p.scale, v);
-    f.unpack(v, p.ranks, p.rows, p.ranks, p.v);
-  });
+  ex.region(plan.workers, verb_region{"shrink", [&](auto const& w) {
+                                        shrink_items_of(
+                                            f, p, plan.items, w.index(), w.size(), part,
+                                            reinterpret_cast<float*>(memory.data() + plan.shared +
+                                                                     plan.each * static_cast<std::size_t>(w.index())));
+                                        w.barrier();
+                                        if (w.index() != 0) return;
+                                        float* const v = part + plan.items.chunks * count;
+                                        f.combine_chunks(part, plan.items.chunks, 0, count, count, p.scale, v);
+                                        f.unpack(v, p.ranks, p.rows, p.ranks, p.v);
+                                      }});
 }
 
 }  // namespace GRAFT_TARGET

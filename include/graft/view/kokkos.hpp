@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+/// @file
+/// Kokkos::View of any rank, layout, constness and memory space, without a copy; and Kokkos' mdspan, taken for host memory.
+/// The result does not keep a managed View alive. Kokkos' 16-bit floats are read as ours (same bits).
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <type_traits>
+#include <utility>
+
+#include <Kokkos_Core.hpp>
+
+#include <graft/config.hpp>
+#include <graft/view/mdspan.hpp>
+#include <graft/view/tensor_view.hpp>
+
+namespace graft::inline GRAFT_CONTRACT {
+namespace detail {
+
+/// A host-only build of Kokkos stores fp32 under the names of its 16-bit floats.
+template <class S, class Half = Kokkos::Experimental::half_t, class BHalf = Kokkos::Experimental::bhalf_t>
+using kokkos_scalar_t = std::conditional_t<std::is_same_v<S, Half> && sizeof(S) == 2, float16,
+                                           std::conditional_t<std::is_same_v<S, BHalf> && sizeof(S) == 2, bfloat16, S>>;
+
+/// Memory that hosts and devices reach (managed, pinned) is `shared_space`; without a device there is only one space.
+template <class Memory>
+using kokkos_space_t =
+    std::conditional_t<!Kokkos::SpaceAccessibility<Kokkos::HostSpace, Memory>::accessible, device_space,
+                       std::conditional_t<std::is_same_v<Memory, Kokkos::HostSpace>, host_space, shared_space>>;
+
+/// A View says 0 for an extent that is not static.
+template <class V, std::size_t... Dimension>
+auto kokkos_extents(std::index_sequence<Dimension...>)
+    -> extents<(V::static_extent(Dimension) == 0 ? dynamic : static_cast<index_t>(V::static_extent(Dimension)))...>;
+}  // namespace detail
+
+inline namespace GRAFT_TARGET {
+template <class T, class... Properties>
+[[nodiscard]] auto view(Kokkos::View<T, Properties...> const& v) {
+  using from = Kokkos::View<T, Properties...>;
+  using layout = typename from::array_layout;
+  using stored = detail::kokkos_scalar_t<typename from::non_const_value_type>;
+  using element = std::conditional_t<std::is_const_v<typename from::value_type>, stored const, stored>;
+  static_assert(std::is_same_v<layout, Kokkos::LayoutRight> || std::is_same_v<layout, Kokkos::LayoutLeft> ||
+                    std::is_same_v<layout, Kokkos::LayoutStride>,
+                "graft::view: a Kokkos::View must have LayoutRight, LayoutLeft or LayoutStride");
+  static_assert(from::rank() > 0, "graft::view: a Kokkos::View of rank 0 is a scalar; pass its value");
+  constexpr int last = static_cast<int>(from::rank()) - 1;
+  constexpr int unit = std::is_same_v<layout, Kokkos::LayoutRight>  ? last
+                       : std::is_same_v<layout, Kokkos::LayoutLeft> ? 0
+                                                                    : no_unit_dimension;
+  using shape = decltype(detail::kokkos_extents<from>(std::make_index_sequence<from::rank()>{}));
+  return detail::view_like<element, shape, detail::kokkos_space_t<typename from::memory_space>, unit>(
+      reinterpret_cast<element*>(v.data()), v);
+}
+
+template <class T, class E, class L>
+[[nodiscard]] constexpr auto view(Kokkos::mdspan<T, E, L, Kokkos::default_accessor<T>> const& m) {
+  constexpr int unit = std::is_same_v<L, Kokkos::layout_right>  ? static_cast<int>(E::rank()) - 1
+                       : std::is_same_v<L, Kokkos::layout_left> ? 0
+                                                                : no_unit_dimension;
+  return detail::view_like<T, detail::extents_like<E>, host_space, unit>(m.data_handle(), m);
+}
+}  // namespace GRAFT_TARGET
+}  // namespace graft::inline GRAFT_CONTRACT
