@@ -17,6 +17,13 @@
 
 namespace bench {
 
+/// Google Benchmark 1.8 renamed it.
+template <class Run>
+bool failed(Run const& run) {
+  if constexpr (requires { run.error_occurred; }) return run.error_occurred;
+  else return run.skipped != decltype(run.skipped){};
+}
+
 class ratio_reporter : public benchmark::ConsoleReporter {
  public:
   ratio_reporter() : ConsoleReporter(isatty(1) != 0 ? OO_ColorTabular : OO_Tabular) {}
@@ -24,7 +31,7 @@ class ratio_reporter : public benchmark::ConsoleReporter {
   void ReportRuns(std::vector<Run> const& runs) override {
     ConsoleReporter::ReportRuns(runs);
     for (Run const& run : runs) {
-      if (run.run_type != Run::RT_Iteration || run.error_occurred) continue;
+      if (run.run_type != Run::RT_Iteration || failed(run)) continue;
       // Cases and columns in the order of registration, whatever the order of runs.
       auto& one = cases_[run.family_index];
       one.name = run.run_name.function_name;
