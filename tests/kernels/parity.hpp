@@ -37,9 +37,9 @@ enum class uses { all, no_m, no_n };
 /// `count` shapes with odd extents around all blocks of all bodies; each extent gets its turn in each place, the others are
 /// drawn so that a call has at most `most` products.
 [[nodiscard]] inline std::vector<shape> sampled_shapes(int count, uses u, graft::index_t most = 1500000) {
-  static std::vector<graft::index_t> const extents{1,  2,  3,   4,   5,   6,   7,   8,   9,   11,  12,
-                                                   13, 15, 16,  17,  24,  31,  33,  47,  49,  63,  64,
-                                                   65, 97, 127, 129, 192, 193, 511, 512, 513, 1025};
+  static std::vector<graft::index_t> const extents{1,   2,   3,   4,   5,   6,   7,   8,   9,   11,  12,  13,
+                                                   15,  16,  17,  24,  31,  33,  47,  49,  63,  64,  65,  97,
+                                                   127, 129, 192, 193, 255, 256, 257, 511, 512, 513, 1025};
   random_bits bits(2024);
   std::vector<shape> shapes;
   for (int i = 0; i < count; ++i) {
