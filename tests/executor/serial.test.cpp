@@ -70,7 +70,7 @@ TEST_CASE("teams that run at once have scratch of their own, aligned to 64 bytes
     CHECK(!r.memory.empty());
     std::uintptr_t before = 0;
     for (auto const& [p, users] : r.memory) {
-      CHECK(users.size() <= (name.ends_with("teams of 2") ? 2 : 1));
+      CHECK(users.size() == (name.ends_with("teams of 2") ? 2 : 1));
       CHECK(p != nullptr);
       CHECK(reinterpret_cast<std::uintptr_t>(p) % 64 == 0);
       CHECK(reinterpret_cast<std::uintptr_t>(p) - before >= 65);
