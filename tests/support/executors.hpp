@@ -2,9 +2,11 @@
 #pragma once
 
 #include <cstddef>
+#include <functional>
 #include <initializer_list>
 #include <memory_resource>
 #include <string>
+#include <vector>
 
 #include <graft/graft.hpp>
 #include <graft/openmp.hpp>
@@ -51,6 +53,8 @@ struct kokkos_launches {
 [[nodiscard]] kokkos_launches kokkos_launched();
 /// Counts a case for each kind of body that ran since `before`.
 void count_kokkos_case(kokkos_launches const& before);
+/// The labels of all that is launched while `f` runs, in order.
+[[nodiscard]] std::vector<std::string> kokkos_labels_of(std::function<void()> const& f);
 #endif
 
 /// f(name, executor) for Kokkos as a user has it: host bodies, and generic ones for `double`.

@@ -4,7 +4,11 @@
 #include <cstdint>
 #include <cstdlib>
 #include <fstream>
+#include <functional>
+#include <mutex>
+#include <string>
 #include <string_view>
+#include <vector>
 
 #include <catch2/catch_test_case_info.hpp>
 #include <catch2/reporters/catch_reporter_event_listener.hpp>
@@ -17,11 +21,15 @@ namespace {
 std::atomic<long> host_launches = 0;
 std::atomic<long> device_launches = 0;
 tests::kokkos_launches cases;
+std::vector<std::string>* recorded = nullptr;
+std::mutex recording;
 
 void launched(char const* label, std::uint32_t, std::uint64_t*) {
   std::string_view const name(label);
   if (name.ends_with("::host")) ++host_launches;
   if (name.ends_with("::device")) ++device_launches;
+  std::lock_guard const hold(recording);
+  if (recorded != nullptr) recorded->emplace_back(name);
 }
 
 class session : public Catch::EventListenerBase {
@@ -46,4 +54,15 @@ tests::kokkos_launches tests::kokkos_launched() { return {host_launches, device_
 void tests::count_kokkos_case(kokkos_launches const& before) {
   cases.host += host_launches > before.host ? 1 : 0;
   cases.device += device_launches > before.device ? 1 : 0;
+}
+std::vector<std::string> tests::kokkos_labels_of(std::function<void()> const& f) {
+  std::vector<std::string> labels;
+  auto const record = [](std::vector<std::string>* to) {
+    std::lock_guard const hold(recording);
+    recorded = to;
+  };
+  record(&labels);
+  f();
+  record(nullptr);
+  return labels;
 }

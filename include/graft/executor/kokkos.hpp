@@ -164,7 +164,7 @@ struct kokkos_executor {
   {
     return scratch;
   }
-  /// Teams of generic bodies that fit on the space together.
+  /// Teams of generic bodies that run at once.
   [[nodiscard]] index_t teams_at_once() const { return space.concurrency() / (threads() * lanes); }
   /// A league's scratch is Kokkos' own.
   [[nodiscard]] static constexpr std::size_t league_scratch(index_t, std::size_t) { return 0; }
@@ -177,6 +177,13 @@ struct kokkos_executor {
     if (size > (std::numeric_limits<int>::max)()) [[unlikely]]
       detail::raise(argument_error(
           detail::text("graft::kokkos_executor: a league of ", size, " teams is more than Kokkos takes")));
+    using functor = detail::kokkos_league<Space, Body, row_block>;
+    if (team_size != 0)
+      if (int const most = policy(space, 1, 1, lanes).team_size_max(functor{body, 0}, Kokkos::ParallelForTag{});
+          team_size < 0 || team_size > most) [[unlikely]]
+        detail::raise(
+            argument_error(detail::text("graft::kokkos_executor: team_size is ", team_size, " but must be from 1 to ",
+                                        most, " here, or 0 for the executor's choice")));
     std::size_t const wanted = bytes == 0 ? 0 : bytes + detail::scratch_block::alignment;
     int const level = wanted <= static_cast<std::size_t>(policy::scratch_size_max(0)) ? 0 : 1;
     if (wanted > static_cast<std::size_t>(policy::scratch_size_max(level))) [[unlikely]]
@@ -184,8 +191,7 @@ struct kokkos_executor {
                                                 " bytes of scratch, Kokkos has ", policy::scratch_size_max(level))));
     policy teams(space, static_cast<int>(size), threads(), lanes);
     teams.set_scratch_size(level, Kokkos::PerTeam(static_cast<std::size_t>(wanted)));
-    Kokkos::parallel_for(detail::launch_label(body, "device"), teams,
-                         detail::kokkos_league<Space, Body, row_block>{body, level});
+    Kokkos::parallel_for(detail::launch_label(body, "device"), teams, functor{body, level});
   }
 
   [[nodiscard]] int concurrency() const

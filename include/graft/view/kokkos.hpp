@@ -23,13 +23,13 @@ template <class S, class Half = Kokkos::Experimental::half_t, class BHalf = Kokk
 using kokkos_scalar_t = std::conditional_t<std::is_same_v<S, Half> && sizeof(S) == 2, float16,
                                            std::conditional_t<std::is_same_v<S, BHalf> && sizeof(S) == 2, bfloat16, S>>;
 
-/// Memory that hosts and Kokkos' device both reach (managed, pinned) is `shared_space`; without a device all is the host's.
+/// Memory that hosts reach, and a device whose own memory is another one.
+template <bool Host, bool Device>
+using space_reached_by = std::conditional_t<!Host, device_space, std::conditional_t<Device, shared_space, host_space>>;
 template <class Memory, class Device = Kokkos::DefaultExecutionSpace>
-using kokkos_space_t =
-    std::conditional_t<!Kokkos::SpaceAccessibility<Kokkos::HostSpace, Memory>::accessible, device_space,
-                       std::conditional_t<!Kokkos::SpaceAccessibility<Device, Kokkos::HostSpace>::accessible &&
-                                              Kokkos::SpaceAccessibility<Device, Memory>::accessible,
-                                          shared_space, host_space>>;
+using kokkos_space_t = space_reached_by<Kokkos::SpaceAccessibility<Kokkos::HostSpace, Memory>::accessible,
+                                        Kokkos::SpaceAccessibility<Device, Memory>::accessible &&
+                                            !Kokkos::SpaceAccessibility<Device, Kokkos::HostSpace>::accessible>;
 
 /// A View says 0 for an extent that is not static.
 template <class V, std::size_t... Dimension>

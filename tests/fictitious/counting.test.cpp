@@ -1,0 +1,194 @@
+// An executor that counts what it is asked to launch: one type in one file, and every verb takes it.
+#include <array>
+#include <cstddef>
+#include <memory_resource>
+#include <span>
+#include <string>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include <catch2/catch_test_macros.hpp>
+#include <graft/graft.hpp>
+
+#include "support/bits.hpp"
+#include "support/layouts.hpp"
+#include "support/random.hpp"
+
+using graft::as_const;
+using graft::index_t;
+using graft::view;
+using tests::layout;
+using tests::matrix;
+namespace kernels = graft::kernels;
+
+namespace {
+
+struct counts {
+  std::vector<index_t> leagues;  // the size of each
+  int regions = 0;
+};
+
+/// Generic bodies: counts leagues. `Slots` teams at once; scratch from a resource, a workspace, or nowhere.
+enum class scratch { none, resource, workspace };
+template <scratch Scratch, int Slots>
+struct counting {
+  using space_type = graft::host_space;
+  static constexpr int row_block = 4;
+  counts* seen;
+  std::span<std::byte> memory{};
+
+  [[nodiscard]] static constexpr index_t teams_at_once() { return Slots; }
+  [[nodiscard]] std::pmr::memory_resource* resource() const
+    requires(Scratch == scratch::resource)
+  {
+    return std::pmr::get_default_resource();
+  }
+  [[nodiscard]] std::span<std::byte> workspace() const
+    requires(Scratch == scratch::workspace)
+  {
+    return memory;
+  }
+  template <class Body>
+  void league(index_t size, std::size_t bytes, Body const& body) const {
+    seen->leagues.push_back(size);
+    graft::reference{}.league(size, bytes, body);
+  }
+  void fence() const {}
+};
+/// Host bodies: counts regions too.
+struct counting_host : counting<scratch::resource, 1> {
+  [[nodiscard]] static constexpr int concurrency() { return 1; }
+  template <class F>
+  void region(int, F const& f) const {
+    ++seen->regions;
+    f(graft::only_worker{});
+  }
+};
+static_assert(graft::executor<counting<scratch::none, 1>> && graft::host_executor<counting_host>);
+static_assert(!graft::host_executor<counting<scratch::resource, 100>>);
+
+struct problem {
+  matrix<float> x, a, b, y, expected;
+  problem(index_t T, index_t n, index_t r, index_t m)
+      : x(T, n, layout::padded, 1),
+        a(r, n, layout::contiguous, 2),
+        b(m, r, layout::contiguous, 3),
+        y(T, m, layout::contiguous, 4),
+        expected(T, m, layout::contiguous, 4) {
+    kernels::low_rank_add(graft::reference{}, x.view(), a.view(), b.view(), expected.view(), 0.7);
+  }
+  template <class E>
+  void call(E const& ex) {
+    y.fill(4);
+    kernels::low_rank_add(ex, x.view(), a.view(), b.view(), y.view(), 0.7);
+  }
+  [[nodiscard]] std::string wrong() { return tests::differences(as_const(y.view()), as_const(expected.view())); }
+  /// The dots of every chunk.
+  [[nodiscard]] std::size_t between() {
+    return sizeof(float) *
+           static_cast<std::size_t>((x.view().extent(1) + 511) / 512 * x.view().extent(0) * a.view().extent(0));
+  }
+};
+using sizes = std::vector<index_t>;
+
+}  // namespace
+
+TEST_CASE("a host body is one region and no league; every other verb one league", "[fictitious]") {
+  matrix<float> x(9, 40, layout::contiguous, 1);
+  matrix<float> a(5, 40, layout::contiguous, 2);
+  matrix<float> b(70, 5, layout::contiguous, 3);
+  matrix<float> y(9, 70, layout::contiguous, 4);
+  matrix<float> v(9, 5, layout::contiguous, 5);
+  matrix<float> z(9, 40);
+  auto rows = tests::random_numbers<float>(9, 7);
+  auto columns = tests::random_numbers<float>(70, 8);
+  auto const check = [&](char const* what, int regions, std::size_t leagues, auto const& call) {
+    INFO(what);
+    counts seen;
+    call(counting_host{{.seen = &seen}});
+    CHECK(seen.regions == regions);
+    CHECK(seen.leagues.size() == leagues);
+    counts without;
+    call(counting<scratch::resource, 1>{&without});
+    CHECK(without.leagues.size() == 1);
+  };
+  graft::dropout const mask{0.4, 1, 2};
+  check("low_rank_add", 1, 0,
+        [&](auto const& ex) { kernels::low_rank_add(ex, x.view(), a.view(), b.view(), y.view()); });
+  check("shrink", 1, 0, [&](auto const& ex) { kernels::shrink(ex, x.view(), a.view(), v.view()); });
+  check("expand_add", 1, 0, [&](auto const& ex) { kernels::expand_add(ex, v.view(), b.view(), y.view()); });
+  check("scale_rows", 0, 1, [&](auto const& ex) { kernels::scale_rows(ex, view(rows), y.view()); });
+  check("scale_columns", 0, 1, [&](auto const& ex) { kernels::scale_columns(ex, view(columns), y.view()); });
+  check("add_bias", 0, 1, [&](auto const& ex) { kernels::add_bias(ex, view(columns), y.view()); });
+  check("sum_rows", 0, 1, [&](auto const& ex) { kernels::sum_rows(ex, y.view(), view(columns)); });
+  check("copy", 0, 1, [&](auto const& ex) { kernels::copy(ex, x.view(), z.view()); });
+  check("drop", 0, 1, [&](auto const& ex) { kernels::drop(ex, mask, x.view(), z.view()); });
+  check("drop_add", 0, 1, [&](auto const& ex) { kernels::drop_add(ex, mask, x.view(), z.view()); });
+  check("fill_uniform", 0, 1, [&](auto const& ex) { kernels::fill_uniform(ex, {1, 2}, z.view()); });
+  check("fill_normal", 0, 1, [&](auto const& ex) { kernels::fill_normal(ex, {1, 2}, z.view()); });
+}
+
+TEST_CASE("generic bodies are cut over rows and columns", "[fictitious]") {
+  counts seen;
+  counting<scratch::none, 1> const ex{&seen};
+  matrix<float> x(9, 40, layout::contiguous, 1);
+  matrix<float> a(33, 40, layout::contiguous, 2);
+  matrix<float> v(9, 33);
+  matrix<float> b(257, 33, layout::contiguous, 3);
+  matrix<float> y(9, 257);
+  kernels::shrink(ex, x.view(), a.view(), v.view());
+  kernels::expand_add(ex, v.view(), b.view(), y.view());
+  CHECK(seen.leagues == sizes{3 * 3, 3 * 2});  // tiles of 4 rows by 16 ranks, by 256 columns
+}
+
+TEST_CASE("low_rank_add takes two leagues where rows alone leave teams idle", "[fictitious]") {
+  for (index_t const T : {1, 3, 4, 5, 9})
+    for (index_t const n : {1, 511, 512, 513, 1030})
+      for (index_t const r : {1, 15, 16, 17})
+        for (index_t const m : {257, 600}) {
+          INFO("T = " << T << ", n = " << n << ", r = " << r << ", m = " << m);
+          problem p(T, n, r, m);
+          index_t const rows = (T + 3) / 4;
+          sizes const one{rows};
+          sizes const two{rows * ((r + 15) / 16) * ((n + 511) / 512), rows * ((m + 255) / 256)};
+          counts seen;
+          p.call(counting<scratch::resource, 100>{&seen});
+          CHECK(p.wrong() == "");
+          CHECK(seen.leagues == two);
+
+          // Rows are enough, or there is no memory that outlives a league.
+          seen = {};
+          p.call(counting<scratch::resource, 1>{&seen});
+          CHECK(p.wrong() == "");
+          CHECK(seen.leagues == one);
+          seen = {};
+          p.call(counting<scratch::none, 100>{&seen});
+          CHECK(p.wrong() == "");
+          CHECK(seen.leagues == one);
+
+          // Memory that the caller gave: used when it is enough, and not a byte behind it.
+          std::vector<std::byte> memory(p.between() + 64, std::byte{0xa5});
+          seen = {};
+          p.call(counting<scratch::workspace, 100>{&seen, {memory.data(), p.between()}});
+          CHECK(p.wrong() == "");
+          CHECK(seen.leagues == two);
+          CHECK(std::vector<std::byte>(memory.end() - 64, memory.end()) == std::vector<std::byte>(64, std::byte{0xa5}));
+          seen = {};
+          p.call(counting<scratch::workspace, 100>{&seen, {memory.data(), p.between() - 1}});
+          CHECK(p.wrong() == "");
+          CHECK(seen.leagues == one);
+        }
+}
+
+TEST_CASE("one tile of columns, and no columns, ranks or terms, need no second league", "[fictitious]") {
+  for (auto const& [n, r, m] :
+       std::vector<std::array<index_t, 3>>{{40, 5, 256}, {40, 5, 0}, {40, 0, 600}, {0, 5, 600}}) {
+    INFO("n = " << n << ", r = " << r << ", m = " << m);
+    problem p(3, n, r, m);
+    counts seen;
+    p.call(counting<scratch::resource, 100>{&seen});
+    CHECK(p.wrong() == "");
+    CHECK(seen.leagues.size() == 1);
+  }
+}
