@@ -16,6 +16,9 @@
 #include <type_traits>
 
 #include <Kokkos_Core.hpp>
+#if defined(KOKKOS_ENABLE_OPENMP)
+#include <omp.h>
+#endif
 
 #include <graft/config.hpp>
 #include <graft/contracts.hpp>
@@ -57,7 +60,7 @@ template <class Space>
   return Space{};
 }
 
-/// "graft::shrink::host". Kept: a launch then makes no string.
+/// "graft::shrink::host", made once.
 template <class Body>
 [[nodiscard]] std::string const& launch_label(Body const& body, std::string_view kind) {
   static std::string const label = [&] {
