@@ -93,10 +93,13 @@ class scratch_block {
 
 inline namespace GRAFT_TARGET {
 
+template <class E>
+inline constexpr bool says_teams_at_once = requires(E const& ex) { ex.teams_at_once(); };
+
 /// How many teams the executor says that it runs at once; a smaller league leaves some of it idle. 1 where it does not say.
 template <class E>
 [[nodiscard]] index_t teams_at_once(E const& ex) {
-  if constexpr (requires { ex.teams_at_once(); }) return ex.teams_at_once();
+  if constexpr (says_teams_at_once<E>) return ex.teams_at_once();
   else return 1;
 }
 

@@ -167,14 +167,16 @@ struct low_rank_add_fn {
     expects(x, a, b, y);
     auto const s = static_cast<accumulate>(scale.value());
     leagues<accumulate> const cut(ex, x, a, y);
-    if (!cut.two) {
-      ex.league(cut.rows, cut.team, graft::detail::low_rank_add_body<X, A, B, Y, accumulate>{x, a, b, y, s});
-      return;
-    }
-    graft::detail::call_scratch const memory(ex, cut.parts);
-    auto* const part = reinterpret_cast<accumulate*>(memory.data());
-    ex.league(cut.first, 0, graft::detail::low_rank_chunks_body<X, A, accumulate>{x, a, part});
-    ex.league(cut.second, cut.team, graft::detail::low_rank_columns_body<B, Y, accumulate>{part, cut.chunks, b, y, s});
+    if constexpr (graft::detail::says_teams_at_once<E>)  // others never cut columns: nothing to compile
+      if (cut.two) {
+        graft::detail::call_scratch const memory(ex, cut.parts);
+        auto* const part = reinterpret_cast<accumulate*>(memory.data());
+        ex.league(cut.first, 0, graft::detail::low_rank_chunks_body<X, A, accumulate>{x, a, part});
+        ex.league(cut.second, cut.team,
+                  graft::detail::low_rank_columns_body<B, Y, accumulate>{part, cut.chunks, b, y, s});
+        return;
+      }
+    ex.league(cut.rows, cut.team, graft::detail::low_rank_add_body<X, A, B, Y, accumulate>{x, a, b, y, s});
   }
 
   template <class E, class X, class A, class B, class Y>
