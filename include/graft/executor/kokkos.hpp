@@ -193,7 +193,7 @@ struct kokkos_executor {
       detail::raise(argument_error(detail::text("graft::kokkos_executor: a team needs ", static_cast<index_t>(bytes),
                                                 " bytes of scratch, Kokkos has ", policy::scratch_size_max(level))));
     policy teams(space, static_cast<int>(size), threads(), lanes);
-    teams.set_scratch_size(level, Kokkos::PerTeam(static_cast<std::size_t>(wanted)));
+    teams.set_scratch_size(level, Kokkos::PerTeam(wanted));
     Kokkos::parallel_for(detail::launch_label(body, "device"), teams, functor{body, level});
   }
 
@@ -207,8 +207,9 @@ struct kokkos_executor {
     requires on_host
   {
     detail::expects_kokkos<Space>();
-    int const n = workers < concurrency() ? workers : concurrency();
-    Kokkos::parallel_for(detail::launch_label(f, "host"), Kokkos::TeamPolicy<Space>(space, 1, n < 1 ? 1 : n),
+    int const most = concurrency();
+    int const n = workers < 1 ? 1 : workers < most ? workers : most;
+    Kokkos::parallel_for(detail::launch_label(f, "host"), Kokkos::TeamPolicy<Space>(space, 1, n),
                          detail::kokkos_region<Space, F>{&f});
     fence();  // `f` and its scratch are the caller's
   }

@@ -40,16 +40,14 @@ struct add_bias_body {
 template <class Y, class D, class Accumulate>
 struct sum_rows_body {
   static constexpr std::string_view verb = "sum_rows";
-  static constexpr index_t columns = 256;
   Y y;
   D d;
   Accumulate scale;
 
   template <class Team>
   GRAFT_FN void operator()(Team const& tm) const {
-    index_t const first = tm.league_rank() * columns;
-    index_t const count = d.extent(0) - first < columns ? d.extent(0) - first : columns;
-    tm.vector(count, [&](index_t i) {
+    index_t const first = tm.league_rank() * column_tile;
+    tm.vector(tile_extent(d.extent(0), first, column_tile), [&](index_t i) {
       Accumulate sum[1] = {load_as<Accumulate>(d(first + i))};
       chain_short_axis(
           y.extent(0), [&](int, index_t t) { return load_as<Accumulate>(y(t, first + i)); },
@@ -116,14 +114,13 @@ struct sum_rows_fn {
   void operator()(E const& ex, Y const& y, D const& d, scaling scale = 1.0) const {
     if constexpr (mandates<E, Y, D>()) {
       using accumulate = accumulate_t<typename Y::value_type, typename D::value_type>;
-      using body_type = graft::detail::sum_rows_body<Y, D, accumulate>;
       constexpr std::string_view verb = "kernels::sum_rows";
       graft::detail::expects_equal_extents(verb, "d", d, 0, "y", y, 1);
       graft::detail::expects_data(verb, "y", y);
       graft::detail::expects_output(verb, "d", d);
       graft::detail::expects_disjoint(verb, "d", d, "y", y);
-      ex.league((d.extent(0) + body_type::columns - 1) / body_type::columns, 0,
-                body_type{y, d, static_cast<accumulate>(scale.value())});
+      ex.league(graft::detail::tiles(d.extent(0), graft::detail::column_tile), 0,
+                graft::detail::sum_rows_body<Y, D, accumulate>{y, d, static_cast<accumulate>(scale.value())});
     }
   }
 };

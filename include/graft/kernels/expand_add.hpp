@@ -15,7 +15,21 @@
 namespace graft::inline GRAFT_CONTRACT {
 namespace detail {
 inline namespace GRAFT_TARGET {
-/// Generic body: a tile of rows and columns, one column a lane.
+/// Columns [first, first + count) of a tile of rows: y(t, o) += sum over j < r of v(t, j) b(o, j), one column a lane.
+template <class Accumulate, class Team, class V, class B, class Y>
+GRAFT_FN void expand_tile(Team const& tm, row_tile<Team::row_block> const& rows, index_t first, index_t count,
+                          V const& v, B const& b, Y const& y) {
+  constexpr int R = Team::row_block;
+  tm.vector(count, [&](index_t i) {
+    index_t const o = first + i;
+    Accumulate sum[R];
+    for (int t = 0; t < R; ++t) sum[t] = load_as<Accumulate>(y(rows.row[t], o));
+    chain_short_axis(b.extent(1), v, [&](index_t j) { return load_as<Accumulate>(b(o, j)); }, sum);
+    for (int t = 0; t < rows.count; ++t) y(rows.row[t], o) = store_as<typename Y::value_type>(sum[t]);
+  });
+}
+
+/// Generic body: a tile of rows and columns.
 template <class V, class B, class Y, class Accumulate>
 struct expand_add_body {
   static constexpr std::string_view verb = "expand_add";
@@ -26,18 +40,10 @@ struct expand_add_body {
 
   template <class Team>
   GRAFT_FN void operator()(Team const& tm) const {
-    constexpr int R = Team::row_block;
-    row_tile<R> const tile(tm.league_rank() / tiles(y.extent(1), column_tile), v.extent(0));
-    index_t const first = tm.league_rank() % tiles(y.extent(1), column_tile) * column_tile;
-    tm.vector(tile_extent(y.extent(1), first, column_tile), [&](index_t i) {
-      index_t const o = first + i;
-      Accumulate sum[R];
-      for (int t = 0; t < R; ++t) sum[t] = load_as<Accumulate>(y(tile.row[t], o));
-      chain_short_axis(
-          v.extent(1), [&](int t, index_t j) { return scale * load_as<Accumulate>(v(tile.row[t], j)); },
-          [&](index_t j) { return load_as<Accumulate>(b(o, j)); }, sum);
-      for (int t = 0; t < tile.count; ++t) y(tile.row[t], o) = store_as<typename Y::value_type>(sum[t]);
-    });
+    grid_tile<Team::row_block> const tile(tm.league_rank(), v.extent(0), y.extent(1), column_tile);
+    expand_tile<Accumulate>(
+        tm, tile.rows, tile.first, tile.count,
+        [&](int t, index_t j) { return scale * load_as<Accumulate>(v(tile.rows.row[t], j)); }, b, y);
   }
 };
 }  // namespace GRAFT_TARGET

@@ -10,6 +10,7 @@
 #include <graft/contracts.hpp>
 #include <graft/executor/concepts.hpp>
 #include <graft/executor/host_team.hpp>
+#include <graft/kernels/expand_add.hpp>
 #include <graft/kernels/override.hpp>
 #include <graft/kernels/panels.hpp>
 #include <graft/kernels/summation.hpp>
@@ -18,23 +19,6 @@
 namespace graft::inline GRAFT_CONTRACT {
 namespace detail {
 inline namespace GRAFT_TARGET {
-/// Columns [first, first + count) of a tile of rows, from its v[t, j] in scratch.
-template <class Accumulate, class Team, class B, class Y>
-GRAFT_FN void expand_tile(Team const& tm, row_tile<Team::row_block> const& tile, Accumulate const* v, B const& b,
-                          Y const& y, index_t first, index_t count) {
-  constexpr int R = Team::row_block;
-  index_t const r = b.extent(1);
-  tm.vector(count, [&](index_t i) {
-    index_t const o = first + i;
-    Accumulate sum[R];
-    for (int t = 0; t < R; ++t) sum[t] = load_as<Accumulate>(y(tile.row[t], o));
-    chain_short_axis(
-        r, [&](int t, index_t j) { return v[t * r + j]; }, [&](index_t j) { return load_as<Accumulate>(b(o, j)); },
-        sum);
-    for (int t = 0; t < tile.count; ++t) y(tile.row[t], o) = store_as<typename Y::value_type>(sum[t]);
-  });
-}
-
 /// Generic body: one tile of rows, shrink into scratch, then expand.
 template <class X, class A, class B, class Y, class Accumulate>
 struct low_rank_add_body {
@@ -61,7 +45,7 @@ struct low_rank_add_body {
       });
     });
     tm.barrier();
-    expand_tile(tm, tile, v, b, y, 0, y.extent(1));
+    expand_tile<Accumulate>(tm, tile, 0, y.extent(1), [&](int t, index_t j) { return v[t * r + j]; }, b, y);
   }
 };
 
@@ -80,18 +64,17 @@ struct low_rank_chunks_body {
     index_t const r = a.extent(0);
     index_t const chunks = tiles(x.extent(1), kernels::chunk);
     index_t const q = tm.league_rank() % chunks;
-    index_t const j0 = tm.league_rank() / chunks % tiles(r, rank_tile) * rank_tile;
-    row_tile<R> const tile(tm.league_rank() / chunks / tiles(r, rank_tile), x.extent(0));
+    grid_tile<R> const tile(tm.league_rank() / chunks, x.extent(0), r, rank_tile);
     index_t const k0 = q * kernels::chunk;
-    tm.groups(tile_extent(r, j0, rank_tile), [&](index_t i) {
-      index_t const j = j0 + i;
+    tm.groups(tile.count, [&](index_t i) {
+      index_t const j = tile.first + i;
       Accumulate sum[R];
       tm.dot(
           k0, k0 + tile_extent(x.extent(1), k0, kernels::chunk),
           [&](index_t k) { return load_as<Accumulate>(a(j, k)); },
-          [&](int t, index_t k) { return load_as<Accumulate>(x(tile.row[t], k)); }, sum);
+          [&](int t, index_t k) { return load_as<Accumulate>(x(tile.rows.row[t], k)); }, sum);
       tm.once([&] {
-        for (int t = 0; t < tile.count; ++t) part[(q * x.extent(0) + tile.row[t]) * r + j] = sum[t];
+        for (int t = 0; t < tile.rows.count; ++t) part[(q * x.extent(0) + tile.rows.row[t]) * r + j] = sum[t];
       });
     });
   }
@@ -111,19 +94,19 @@ struct low_rank_columns_body {
   GRAFT_FN void operator()(Team const& tm) const {
     constexpr int R = Team::row_block;
     index_t const r = b.extent(1);
-    row_tile<R> const tile(tm.league_rank() / tiles(y.extent(1), column_tile), y.extent(0));
-    index_t const first = tm.league_rank() % tiles(y.extent(1), column_tile) * column_tile;
+    grid_tile<R> const tile(tm.league_rank(), y.extent(0), y.extent(1), column_tile);
     auto* const v = tm.template scratch<Accumulate>(R * r);
     tm.vector(R * r, [&](index_t i) {
       Accumulate sum{0};
       for (index_t q = 0; q < chunks; ++q) {
-        Accumulate const next = part[(q * y.extent(0) + tile.row[i / r]) * r + i % r];
+        Accumulate const next = part[(q * y.extent(0) + tile.rows.row[i / r]) * r + i % r];
         sum = q == 0 ? next : sum + next;
       }
       v[i] = scale * sum;
     });
     tm.barrier();
-    expand_tile(tm, tile, v, b, y, first, tile_extent(y.extent(1), first, column_tile));
+    expand_tile<Accumulate>(
+        tm, tile.rows, tile.first, tile.count, [&](int t, index_t j) { return v[t * r + j]; }, b, y);
   }
 };
 }  // namespace GRAFT_TARGET

@@ -27,16 +27,16 @@ struct shrink_body {
   template <class Team>
   GRAFT_FN void operator()(Team const& tm) const {
     constexpr int R = Team::row_block;
-    row_tile<R> const tile(tm.league_rank() / tiles(a.extent(0), rank_tile), x.extent(0));
-    index_t const first = tm.league_rank() % tiles(a.extent(0), rank_tile) * rank_tile;
-    tm.groups(tile_extent(a.extent(0), first, rank_tile), [&](index_t i) {
-      index_t const j = first + i;
+    grid_tile<R> const tile(tm.league_rank(), x.extent(0), a.extent(0), rank_tile);
+    tm.groups(tile.count, [&](index_t i) {
+      index_t const j = tile.first + i;
       Accumulate sum[R];
       sum_long_axis(
           tm, x.extent(1), [&](index_t k) { return load_as<Accumulate>(a(j, k)); },
-          [&](int t, index_t k) { return load_as<Accumulate>(x(tile.row[t], k)); }, sum);
+          [&](int t, index_t k) { return load_as<Accumulate>(x(tile.rows.row[t], k)); }, sum);
       tm.once([&] {
-        for (int t = 0; t < tile.count; ++t) v(tile.row[t], j) = store_as<typename V::value_type>(scale * sum[t]);
+        for (int t = 0; t < tile.rows.count; ++t)
+          v(tile.rows.row[t], j) = store_as<typename V::value_type>(scale * sum[t]);
       });
     });
   }

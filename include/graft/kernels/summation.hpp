@@ -25,6 +25,13 @@ inline constexpr index_t chunk = 512;
 
 namespace detail {
 
+GRAFT_FN constexpr index_t tiles(index_t extent, index_t block) { return (extent + block - 1) / block; }
+
+/// Elements of the tile that begins at `first`.
+GRAFT_FN constexpr index_t tile_extent(index_t extent, index_t first, index_t block) {
+  return extent - first < block ? extent - first : block;
+}
+
 /// The rows of tile `tile`. Rows past the end repeat the last one, so inner loops have no branch; their results are dropped.
 template <int R>
 struct row_tile {
@@ -33,21 +40,27 @@ struct row_tile {
   index_t row[R];
 
   GRAFT_FN row_tile(index_t tile, index_t rows)
-      : first(tile * R), count(static_cast<int>(rows - first < R ? rows - first : R)) {
+      : first(tile * R), count(static_cast<int>(tile_extent(rows, first, R))) {
     for (int t = 0; t < R; ++t) row[t] = first + (t < count ? t : count - 1);
   }
 };
-
-GRAFT_FN constexpr index_t tiles(index_t extent, index_t block) { return (extent + block - 1) / block; }
 
 /// Ranks and columns of a team where a league runs over them too: enough for sixteen groups, and for all lanes.
 inline constexpr index_t rank_tile = 16;
 inline constexpr index_t column_tile = 256;
 
-/// Elements of the tile that begins at `first`.
-GRAFT_FN constexpr index_t tile_extent(index_t extent, index_t first, index_t block) {
-  return extent - first < block ? extent - first : block;
-}
+/// Tile `tile` of a league over rows and, within them, over blocks of another extent: its rows, and [first, first + count).
+template <int R>
+struct grid_tile {
+  row_tile<R> rows;
+  index_t first;
+  index_t count;
+
+  GRAFT_FN grid_tile(index_t tile, index_t all_rows, index_t extent, index_t block)
+      : rows(tile / tiles(extent, block), all_rows),
+        first(tile % tiles(extent, block) * block),
+        count(tile_extent(extent, first, block)) {}
+};
 
 inline namespace GRAFT_TARGET {
 

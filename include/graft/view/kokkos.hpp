@@ -4,10 +4,7 @@
 /// The result does not keep a managed View alive. Kokkos' 16-bit floats are read as ours (same bits).
 #pragma once
 
-#include <array>
-#include <cstddef>
 #include <type_traits>
-#include <utility>
 
 #include <Kokkos_Core.hpp>
 
@@ -30,11 +27,6 @@ template <class Memory, class Device = Kokkos::DefaultExecutionSpace>
 using kokkos_space_t = space_reached_by<Kokkos::SpaceAccessibility<Kokkos::HostSpace, Memory>::accessible,
                                         Kokkos::SpaceAccessibility<Device, Memory>::accessible &&
                                             !Kokkos::SpaceAccessibility<Device, Kokkos::HostSpace>::accessible>;
-
-/// A View says 0 for an extent that is not static.
-template <class V, std::size_t... Dimension>
-auto kokkos_extents(std::index_sequence<Dimension...>)
-    -> extents<(V::static_extent(Dimension) == 0 ? dynamic : static_cast<index_t>(V::static_extent(Dimension)))...>;
 }  // namespace detail
 
 inline namespace GRAFT_TARGET {
@@ -48,20 +40,15 @@ template <class T, class... Properties>
                     std::is_same_v<layout, Kokkos::LayoutStride>,
                 "graft::view: a Kokkos::View must have LayoutRight, LayoutLeft or LayoutStride");
   static_assert(from::rank() > 0, "graft::view: a Kokkos::View of rank 0 is a scalar; pass its value");
-  constexpr int last = static_cast<int>(from::rank()) - 1;
-  constexpr int unit = std::is_same_v<layout, Kokkos::LayoutRight>  ? last
-                       : std::is_same_v<layout, Kokkos::LayoutLeft> ? 0
-                                                                    : no_unit_dimension;
-  using shape = decltype(detail::kokkos_extents<from>(std::make_index_sequence<from::rank()>{}));
+  constexpr int unit = detail::unit_dimension_of<layout, Kokkos::LayoutRight, Kokkos::LayoutLeft, from::rank()>;
+  using shape = detail::extents_like<from, 0>;
   return detail::view_like<element, shape, detail::kokkos_space_t<typename from::memory_space>, unit>(
       reinterpret_cast<element*>(v.data()), v);
 }
 
 template <class T, class E, class L>
 [[nodiscard]] constexpr auto view(Kokkos::mdspan<T, E, L, Kokkos::default_accessor<T>> const& m) {
-  constexpr int unit = std::is_same_v<L, Kokkos::layout_right>  ? static_cast<int>(E::rank()) - 1
-                       : std::is_same_v<L, Kokkos::layout_left> ? 0
-                                                                : no_unit_dimension;
+  constexpr int unit = detail::unit_dimension_of<L, Kokkos::layout_right, Kokkos::layout_left, E::rank()>;
   return detail::view_like<T, detail::extents_like<E>, host_space, unit>(m.data_handle(), m);
 }
 }  // namespace GRAFT_TARGET

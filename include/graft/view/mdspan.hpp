@@ -19,14 +19,19 @@
 
 namespace graft::inline GRAFT_CONTRACT {
 namespace detail {
-template <class E, std::size_t... Dimension>
+template <class E, std::size_t Dynamic, std::size_t... Dimension>
 auto extents_of(std::index_sequence<Dimension...>)
-    -> extents<(E::static_extent(Dimension) == static_cast<std::size_t>(-1)
-                    ? dynamic
-                    : static_cast<index_t>(E::static_extent(Dimension)))...>;
-/// What an mdspan's extents are here.
-template <class E>
-using extents_like = decltype(detail::extents_of<E>(std::make_index_sequence<E::rank()>{}));
+    -> extents<(E::static_extent(Dimension) == Dynamic ? dynamic
+                                                       : static_cast<index_t>(E::static_extent(Dimension)))...>;
+/// What the extents of an mdspan are here; `Dynamic` is what they call one that is not static.
+template <class E, std::size_t Dynamic = static_cast<std::size_t>(-1)>
+using extents_like = decltype(detail::extents_of<E, Dynamic>(std::make_index_sequence<E::rank()>{}));
+
+/// The dimension of stride 1 that a layout promises, by the names that a library has for row-major and column-major.
+template <class Layout, class Right, class Left, std::size_t Rank>
+inline constexpr int unit_dimension_of = std::is_same_v<Layout, Right>  ? static_cast<int>(Rank) - 1
+                                         : std::is_same_v<Layout, Left> ? 0
+                                                                        : no_unit_dimension;
 
 inline namespace GRAFT_TARGET {
 /// A view of anything that answers `extent(i)` and `stride(i)`.
@@ -49,9 +54,7 @@ inline namespace GRAFT_TARGET {
 /// layout_right and layout_left keep their unit stride in the type; for layout_stride see `with_unit_stride`.
 template <class T, class E, class L>
 [[nodiscard]] constexpr auto view(std::mdspan<T, E, L, std::default_accessor<T>> const& m) {
-  constexpr int unit = std::is_same_v<L, std::layout_right>  ? static_cast<int>(E::rank()) - 1
-                       : std::is_same_v<L, std::layout_left> ? 0
-                                                             : no_unit_dimension;
+  constexpr int unit = detail::unit_dimension_of<L, std::layout_right, std::layout_left, E::rank()>;
   return detail::view_like<T, detail::extents_like<E>, host_space, unit>(m.data_handle(), m);
 }
 }  // namespace GRAFT_TARGET
