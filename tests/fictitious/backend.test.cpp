@@ -1,23 +1,15 @@
 // A new backend is one new header: every verb, LoRA and even a made-up method run on it, with the bits of `reference`.
-#include <span>
 #include <string>
-#include <type_traits>
-#include <vector>
 
 #include <catch2/catch_test_macros.hpp>
 #include <graft/graft.hpp>
 
 #include "fictitious/backends.hpp"
 #include "fictitious/spotlight.hpp"
-#include "support/bits.hpp"
 #include "support/layouts.hpp"
-#include "support/random.hpp"
 #include "support/verbs.hpp"
 
-using graft::index_t;
 using graft::view;
-using tests::layout;
-using tests::matrix;
 namespace kernels = graft::kernels;
 
 namespace {

@@ -11,11 +11,10 @@
 #include <catch2/catch_test_macros.hpp>
 #include <graft/graft.hpp>
 
-#include "support/bits.hpp"
 #include "support/layouts.hpp"
+#include "support/low_rank_product.hpp"
 #include "support/random.hpp"
 
-using graft::as_const;
 using graft::index_t;
 using graft::view;
 using tests::layout;
@@ -68,28 +67,11 @@ struct counting_host : counting<scratch::resource, 1> {
 static_assert(graft::executor<counting<scratch::none, 1>> && graft::host_executor<counting_host>);
 static_assert(!graft::host_executor<counting<scratch::resource, 100>>);
 
-struct problem {
-  matrix<float> x, a, b, y, expected;
-  problem(index_t T, index_t n, index_t r, index_t m)
-      : x(T, n, layout::padded, 1),
-        a(r, n, layout::contiguous, 2),
-        b(m, r, layout::contiguous, 3),
-        y(T, m, layout::contiguous, 4),
-        expected(T, m, layout::contiguous, 4) {
-    kernels::low_rank_add(graft::reference{}, x.view(), a.view(), b.view(), expected.view(), 0.7);
-  }
-  template <class E>
-  void call(E const& ex) {
-    y.fill(4);
-    kernels::low_rank_add(ex, x.view(), a.view(), b.view(), y.view(), 0.7);
-  }
-  [[nodiscard]] std::string wrong() { return tests::differences(as_const(y.view()), as_const(expected.view())); }
-  /// The dots of every chunk.
-  [[nodiscard]] std::size_t between() {
-    return sizeof(float) *
-           static_cast<std::size_t>((x.view().extent(1) + 511) / 512 * x.view().extent(0) * a.view().extent(0));
-  }
-};
+using problem = tests::low_rank_product<float>;
+/// Bytes between two leagues: the dots of every chunk.
+[[nodiscard]] std::size_t between(index_t T, index_t n, index_t r) {
+  return sizeof(float) * static_cast<std::size_t>((n + 511) / 512 * T * r);
+}
 using sizes = std::vector<index_t>;
 
 }  // namespace
@@ -159,23 +141,27 @@ TEST_CASE("low_rank_add takes two leagues where rows alone leave teams idle", "[
 
           // Rows are enough, or there is no memory that outlives a league.
           seen = {};
+          p.reset();
           p.call(counting<scratch::resource, 1>{&seen});
           CHECK(p.wrong() == "");
           CHECK(seen.leagues == one);
           seen = {};
+          p.reset();
           p.call(counting<scratch::none, 100>{&seen});
           CHECK(p.wrong() == "");
           CHECK(seen.leagues == one);
 
           // Memory that the caller gave: used when it is enough, and not a byte behind it.
-          std::vector<std::byte> memory(p.between() + 64, std::byte{0xa5});
+          std::vector<std::byte> memory(between(T, n, r) + 64, std::byte{0xa5});
           seen = {};
-          p.call(counting<scratch::workspace, 100>{&seen, {memory.data(), p.between()}});
+          p.reset();
+          p.call(counting<scratch::workspace, 100>{&seen, {memory.data(), between(T, n, r)}});
           CHECK(p.wrong() == "");
           CHECK(seen.leagues == two);
           CHECK(std::vector<std::byte>(memory.end() - 64, memory.end()) == std::vector<std::byte>(64, std::byte{0xa5}));
           seen = {};
-          p.call(counting<scratch::workspace, 100>{&seen, {memory.data(), p.between() - 1}});
+          p.reset();
+          p.call(counting<scratch::workspace, 100>{&seen, {memory.data(), between(T, n, r) - 1}});
           CHECK(p.wrong() == "");
           CHECK(seen.leagues == one);
         }

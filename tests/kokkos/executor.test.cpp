@@ -13,10 +13,10 @@
 #include "support/bits.hpp"
 #include "support/executors.hpp"
 #include "support/layouts.hpp"
+#include "support/low_rank_product.hpp"
 #include "support/random.hpp"
 #include "support/resources.hpp"
 
-using graft::as_const;
 using graft::index_t;
 using graft::kokkos_executor;
 using graft::view;
@@ -28,29 +28,8 @@ using labels = std::vector<std::string>;
 
 namespace {
 
-/// The tensors of one low-rank product, and what `reference` makes of it.
 template <class S>
-struct product {
-  matrix<S> x, a, b, y, expected;
-  product(index_t T, index_t n, index_t r, index_t m)
-      : x(T, n, layout::padded, 1),
-        a(r, n, layout::contiguous, 2),
-        b(m, r, layout::transposed, 3),
-        y(T, m, layout::contiguous, 4),
-        expected(T, m, layout::contiguous, 4) {
-    kernels::low_rank_add(graft::reference{}, x.view(), a.view(), b.view(), expected.view(), 0.7);
-  }
-  template <class E>
-  void call(E const& ex) {
-    kernels::low_rank_add(ex, x.view(), a.view(), b.view(), y.view(), 0.7);
-  }
-  template <class E>
-  void generic(E const& ex) {
-    kernels::low_rank_add.generic(ex, x.view(), a.view(), b.view(), y.view(), 0.7);
-  }
-  void reset() { y.fill(4); }
-  [[nodiscard]] std::string wrong() { return tests::differences(as_const(y.view()), as_const(expected.view())); }
-};
+using product = tests::low_rank_product<S>;
 
 struct unnamed_body {
   std::atomic<int>* runs;

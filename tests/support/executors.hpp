@@ -16,15 +16,6 @@
 
 namespace tests {
 
-/// How often for_each_executor and for_each_host_executor call.
-#if GRAFT_WITH_KOKKOS
-inline constexpr int executor_count = 9;
-inline constexpr int host_executor_count = 6;
-#else
-inline constexpr int executor_count = 6;
-inline constexpr int host_executor_count = 5;
-#endif
-
 #if GRAFT_WITH_KOKKOS
 /// The switch that only tests have: Kokkos without `region`, so that every verb runs its generic body there, as on a device.
 struct kokkos_device_bodies {
@@ -57,31 +48,47 @@ void count_kokkos_case(kokkos_launches const& before);
 [[nodiscard]] std::vector<std::string> kokkos_labels_of(std::function<void()> const& f);
 #endif
 
+#if GRAFT_WITH_KOKKOS
+inline constexpr int with_kokkos = 1;
+
+/// f(name, executor), and a case of what Kokkos launched meanwhile.
+template <class F, class E>
+void kokkos_case(F const& f, std::string const& name, E const& ex) {
+  auto const before = kokkos_launched();
+  f(name, ex);
+  count_kokkos_case(before);
+}
+#else
+inline constexpr int with_kokkos = 0;
+#endif
+
 /// f(name, executor) for Kokkos as a user has it: host bodies, and generic ones for `double`.
 template <class F>
 void for_each_kokkos_host_executor([[maybe_unused]] F const& f,
                                    [[maybe_unused]] std::pmr::memory_resource* scratch = nullptr) {
 #if GRAFT_WITH_KOKKOS
-  auto const before = kokkos_launched();
-  f(std::string("kokkos"), graft::kokkos_executor<>{.scratch = scratch});
-  count_kokkos_case(before);
+  tests::kokkos_case(f, "kokkos", graft::kokkos_executor<>{.scratch = scratch});
 #endif
 }
-/// And with generic bodies only, one and two threads a team.
+/// f(name, executor) for Kokkos with generic bodies only, one and two threads a team.
 template <class F>
-void for_each_kokkos_executor(F const& f, [[maybe_unused]] std::pmr::memory_resource* scratch = nullptr) {
-  tests::for_each_kokkos_host_executor(f, scratch);
+void for_each_kokkos_generic_executor([[maybe_unused]] F const& f,
+                                      [[maybe_unused]] std::pmr::memory_resource* scratch = nullptr) {
 #if GRAFT_WITH_KOKKOS
-  for (int const threads : {1, 2}) {
-    auto const before = kokkos_launched();
-    f("kokkos, generic bodies, teams of " + std::to_string(threads),
-      kokkos_device_bodies{{.scratch = scratch, .team_size = threads}});
-    count_kokkos_case(before);
-  }
+  for (int const threads : {1, 2})
+    tests::kokkos_case(f, "kokkos, generic bodies, teams of " + std::to_string(threads),
+                       kokkos_device_bodies{{.scratch = scratch, .team_size = threads}});
 #endif
+}
+/// Both.
+template <class F>
+void for_each_kokkos_executor(F const& f) {
+  tests::for_each_kokkos_host_executor(f);
+  tests::for_each_kokkos_generic_executor(f);
 }
 
 /// f(name, executor) for those that take host bodies: serial, openmp of one to four threads, kokkos.
+inline constexpr int host_executor_count = 5 + with_kokkos;
 template <class F>
 void for_each_host_executor(F const& f, std::pmr::memory_resource* scratch = nullptr) {
   f(std::string("serial"), graft::serial{scratch});
@@ -90,12 +97,12 @@ void for_each_host_executor(F const& f, std::pmr::memory_resource* scratch = nul
 }
 
 /// f(name, executor) for every executor. A new one is added here and nowhere else.
+inline constexpr int executor_count = 1 + host_executor_count + 2 * with_kokkos;
 template <class F>
 void for_each_executor(F const& f, std::pmr::memory_resource* scratch = nullptr) {
   f(std::string("reference"), graft::reference{scratch});
-  f(std::string("serial"), graft::serial{scratch});
-  for (int const threads : {1, 2, 3, 4}) f("openmp{" + std::to_string(threads) + "}", graft::openmp{threads, scratch});
-  tests::for_each_kokkos_executor(f, scratch);
+  tests::for_each_host_executor(f, scratch);
+  tests::for_each_kokkos_generic_executor(f, scratch);
 }
 
 /// Puts the instruction set back that was in use.
