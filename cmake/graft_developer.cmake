@@ -35,6 +35,23 @@ function(graft_need_components)
   endforeach()
 endfunction()
 
+# graft_sort_components(<out present> <out absent>): names by what GRAFT_WITH_<NAME> says
+function(graft_sort_components present absent)
+  set(on "")
+  set(off "")
+  foreach(spec IN LISTS GRAFT_COMPONENTS)
+    string(REGEX REPLACE "\\|.*" "" c "${spec}")
+    string(TOUPPER ${c} C)
+    if(GRAFT_WITH_${C})
+      list(APPEND on ${c})
+    else()
+      list(APPEND off ${c})
+    endif()
+  endforeach()
+  set(${present} "${on}" PARENT_SCOPE)
+  set(${absent} "${off}" PARENT_SCOPE)
+endfunction()
+
 # graft_program(<target> <source>...): an executable with every component and our warnings
 function(graft_program target)
   add_executable(${target} ${ARGN})
