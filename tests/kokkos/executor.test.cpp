@@ -94,6 +94,9 @@ TEST_CASE("every verb is one launch with its name and body", "[kokkos][labels]")
   one("graft::fill_normal::device", [&] { kernels::fill_normal(ex, {1, 2}, z.view()); });
   one("graft::pack_panels::device",
       [&] { kernels::pack_panels(ex, b.view(), graft::panels_view<float>(panels.data(), 70, 5)); });
+  one("graft::low_rank_add::host", [&] {
+    kernels::low_rank_add(ex, x.view(), a.view(), graft::panels_view<float>(panels.data(), 70, 5), y.view());
+  });
   one("graft::shrink::device", [&] { kernels::shrink.generic(ex, x.view(), a.view(), v.view()); });
   one("graft::expand_add::device", [&] { kernels::expand_add.generic(ex, v.view(), b.view(), y.view()); });
 }
@@ -110,6 +113,32 @@ TEST_CASE("double takes generic bodies, few rows in two leagues", "[kokkos][labe
   }
 }
 
+TEST_CASE("double is labelled device whatever the verb, 16 bits host where there is a host body", "[kokkos][labels]") {
+  kokkos_executor<> const ex;
+  auto const check = [&]<class S>(std::type_identity<S>, std::string const& kind) {
+    matrix<S> x(9, 40, layout::contiguous, 1);
+    matrix<S> a(5, 40, layout::contiguous, 2);
+    matrix<S> b(70, 5, layout::contiguous, 3);
+    matrix<S> y(9, 70, layout::contiguous, 4);
+    matrix<S> v(9, 5, layout::contiguous, 5);
+    matrix<S> w(70, 40, layout::contiguous, 6);
+    matrix<S> z(9, 40);
+    auto columns = tests::random_numbers<S>(70, 8);
+    auto const one = [&](std::string const& label, auto const& call) {
+      INFO(label);
+      CHECK(kokkos_labels_of(call) == labels{label});
+    };
+    one("graft::shrink::" + kind, [&] { kernels::shrink(ex, x.view(), a.view(), v.view()); });
+    one("graft::expand_add::" + kind, [&] { kernels::expand_add(ex, v.view(), b.view(), y.view()); });
+    one("graft::expand_add::" + kind, [&] { kernels::outer_add(ex, b.view(), a.view(), w.view()); });
+    one("graft::copy::device", [&] { kernels::copy(ex, x.view(), z.view()); });
+    one("graft::add_bias::device", [&] { kernels::add_bias(ex, view(columns), y.view()); });
+  };
+  check(std::type_identity<double>{}, "device");
+  check(std::type_identity<graft::bfloat16>{}, "host");
+  check(std::type_identity<graft::float16>{}, "host");
+}
+
 TEST_CASE("what is empty is not launched", "[kokkos][labels]") {
   kokkos_executor<> const ex;
   product<float> none(0, 7, 3, 5);
@@ -120,6 +149,31 @@ TEST_CASE("what is empty is not launched", "[kokkos][labels]") {
           none.generic(ex);
           no_double.call(ex);
           no_columns.call(ex);
+        }) == labels{});
+
+  matrix<float> x(0, 40);
+  matrix<float> z(0, 40);
+  matrix<float> a(5, 40, layout::contiguous, 2);
+  matrix<float> b(70, 5, layout::contiguous, 3);
+  matrix<float> v(0, 5);
+  matrix<float> y(0, 70);
+  std::vector<float> rows;
+  auto columns = tests::random_numbers<float>(70, 8);
+  graft::dropout const mask{0.4, 1, 2};
+  CHECK(kokkos_labels_of([&] {
+          kernels::shrink(ex, x.view(), a.view(), v.view());
+          kernels::shrink.generic(ex, x.view(), a.view(), v.view());
+          kernels::expand_add(ex, v.view(), b.view(), y.view());
+          kernels::expand_add.generic(ex, v.view(), b.view(), y.view());
+          kernels::scale_rows(ex, view(rows), y.view());
+          kernels::scale_columns(ex, view(columns), y.view());
+          kernels::add_bias(ex, view(columns), y.view());
+          kernels::copy(ex, x.view(), z.view());
+          kernels::drop(ex, mask, x.view(), z.view());
+          kernels::drop_add(ex, mask, x.view(), z.view());
+          kernels::fill_uniform(ex, {1, 2}, z.view());
+          kernels::fill_normal(ex, {1, 2}, z.view());
+          kernels::pack_panels(ex, matrix<float>(0, 5).view(), graft::panels_view<float>(nullptr, 0, 5));
         }) == labels{});
 }
 
@@ -191,6 +245,24 @@ TEST_CASE("scratch beyond Kokkos' first level is taken from its second", "[kokko
   CHECK(p.wrong() == "");
 }
 
+TEST_CASE("a verb whose team needs more scratch than Kokkos has writes nothing", "[kokkos][errors]") {
+  constexpr index_t r = 2'700'000;  // four rows of double: 86 MB
+  std::vector<double> ones(static_cast<std::size_t>(r), 1.0);
+  matrix<double> x(9, 1, layout::contiguous, 1);
+  matrix<double> y(9, 1, layout::contiguous, 4);
+  matrix<double> before(9, 1, layout::contiguous, 4);
+  kokkos_executor<> const ex;
+  labels const launched = kokkos_labels_of([&] {
+    CHECK_THROWS_MATCHES(
+        kernels::low_rank_add(ex, x.view(), view(ones.data(), r, 1), view(ones.data(), 1, r), y.view()),
+        graft::argument_error,
+        Catch::Matchers::Message(
+            "graft::kokkos_executor: a team needs 86400000 bytes of scratch, Kokkos has 83886080"));
+  });
+  CHECK(launched == labels{});
+  CHECK(tests::differences(y.view(), before.view()) == "");
+}
+
 TEST_CASE("scratch and leagues that Kokkos cannot have are refused before anything runs", "[kokkos][errors]") {
   std::atomic<int> runs = 0;
   kokkos_executor<> const ex;
@@ -216,23 +288,28 @@ TEST_CASE("inside a parallel region or a kernel Kokkos launches nothing, and gra
   matrix<float> before(9, 20, layout::contiguous, 4);
   kokkos_executor<> const ex;
   std::atomic<int> said = 0;
-  auto const attempt = [&] {
+  auto const attempt_one = [&](auto const& call) {
     try {
-      p.call(ex);
+      call();
     } catch (graft::argument_error const& e) {
       if (e.what() == sentence) ++said;
     }
+  };
+  auto const attempt = [&] {
+    attempt_one([&] { p.call(ex); });     // a region
+    attempt_one([&] { p.generic(ex); });  // a league
+    attempt_one([] { kokkos_executor<> const made_inside; });
   };
 #pragma omp parallel num_threads(2)
   {
 #pragma omp single
     attempt();
   }
-  CHECK(said == 1);
+  CHECK(said == 3);
   Kokkos::parallel_for(Kokkos::RangePolicy<Kokkos::OpenMP>(0, 2), [&](int i) {
     if (i == 0) attempt();
   });
-  CHECK(said == 2);
+  CHECK(said == 6);
   CHECK(tests::differences(p.y.view(), before.view()) == "");
 }
 
