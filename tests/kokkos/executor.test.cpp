@@ -7,6 +7,8 @@
 #include <thread>
 #include <vector>
 
+#include <omp.h>
+
 #include <catch2/catch_test_macros.hpp>
 #include <catch2/matchers/catch_matchers_exception.hpp>
 
@@ -57,6 +59,17 @@ struct unnamed_body {
   template <class Team>
   void operator()(Team const&) const {
     ++*runs;
+  }
+};
+
+/// Notes in how many threads a league runs, and how many of them a team has.
+struct counting_body {
+  std::atomic<int>* threads;
+  std::atomic<int>* team_size;
+  template <class Team>
+  void operator()(Team const& tm) const {
+    *threads = omp_get_num_threads();
+    *team_size = tm.member.team_size();
   }
 };
 
@@ -205,6 +218,17 @@ TEST_CASE("teams of one to four threads have equal bits", "[kokkos]") {
   check(std::type_identity<graft::float16>{});
 }
 
+TEST_CASE("a team has as many threads as were asked for, and one if none were", "[kokkos]") {
+  for (int const threads : {0, 1, 2, 3, 4}) {
+    std::atomic<int> all = 0;
+    std::atomic<int> of_team = 0;
+    kokkos_executor<> const ex{.team_size = threads};
+    ex.league(9, 0, counting_body{&all, &of_team});
+    CHECK(of_team == (threads == 0 ? 1 : threads));
+    CHECK(ex.teams_at_once() == 4 / of_team);
+  }
+}
+
 TEST_CASE("an instance of the application is used as it is", "[kokkos]") {
   int const before = omp_get_max_active_levels();
   omp_set_max_active_levels(2);  // else Kokkos gives copies of the default instance
@@ -219,6 +243,10 @@ TEST_CASE("an instance of the application is used as it is", "[kokkos]") {
       std::atomic<int> workers = 0;
       ex.region(8, [&](auto const&) { ++workers; });
       CHECK(workers == ex.concurrency());
+      std::atomic<int> threads = 0;
+      std::atomic<int> of_team = 0;
+      ex.league(9, 0, counting_body{&threads, &of_team});
+      CHECK(threads == ex.concurrency());
       product<float> p(30, 300, 9, 200);
       p.call(ex);
       CHECK(p.wrong() == "");
