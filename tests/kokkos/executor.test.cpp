@@ -73,6 +73,15 @@ struct counting_body {
   }
 };
 
+/// Regions inside of regions, while it lives.
+struct two_levels {
+  int before = omp_get_max_active_levels();
+  two_levels() { omp_set_max_active_levels(2); }
+  two_levels(two_levels const&) = delete;
+  two_levels& operator=(two_levels const&) = delete;
+  ~two_levels() { omp_set_max_active_levels(before); }
+};
+
 }  // namespace
 
 TEST_CASE("every verb is one launch with its name and body", "[kokkos][labels]") {
@@ -230,20 +239,23 @@ TEST_CASE("a team has as many threads as were asked for, and one if none were", 
 }
 
 TEST_CASE("an instance of the application is used as it is", "[kokkos]") {
-  int const before = omp_get_max_active_levels();
-  omp_set_max_active_levels(2);  // else Kokkos gives copies of the default instance
   {
+    two_levels const guard;  // else Kokkos gives copies of the default instance
     auto const instances = Kokkos::Experimental::partition_space(Kokkos::OpenMP{}, 1, 3);
     REQUIRE(instances.size() == 2);
     for (std::size_t i = 0; i < 2; ++i) {
       kokkos_executor const ex{.space = instances[i]};
       static_assert(std::is_same_v<decltype(ex), kokkos_executor<Kokkos::OpenMP> const>);
       CHECK(ex.space == instances[i]);
-      CHECK(ex.concurrency() == (i == 0 ? 1 : 3));
+      REQUIRE(ex.concurrency() == (i == 0 ? 1 : 3));  // more workers than threads would wait forever
       std::atomic<int> workers = 0;
-      ex.region(8, [&](auto const&) { ++workers; });
-      CHECK(workers == ex.concurrency());
       std::atomic<int> threads = 0;
+      ex.region(8, [&](auto const&) {
+        ++workers;
+        threads = omp_get_num_threads();
+      });
+      CHECK(workers == ex.concurrency());
+      CHECK(threads == ex.concurrency());
       std::atomic<int> of_team = 0;
       ex.league(9, 0, counting_body{&threads, &of_team});
       CHECK(threads == ex.concurrency());
@@ -255,7 +267,6 @@ TEST_CASE("an instance of the application is used as it is", "[kokkos]") {
       CHECK(q.wrong() == "");
     }
   }
-  omp_set_max_active_levels(before);
   CHECK(kokkos_executor<>{}.concurrency() == 4);  // what the session asked for
 }
 
