@@ -83,6 +83,9 @@ TEST_CASE("a host body is one region and no league; every other verb one league"
   matrix<float> y(9, 70, layout::contiguous, 4);
   matrix<float> v(9, 5, layout::contiguous, 5);
   matrix<float> z(9, 40);
+  matrix<float> w(70, 40, layout::contiguous, 6);
+  std::vector<float> panels(static_cast<std::size_t>(graft::panels_view<float>::storage(70, 5)));
+  graft::panels_view<float> const packed(panels.data(), 70, 5);
   auto rows = tests::random_numbers<float>(9, 7);
   auto columns = tests::random_numbers<float>(70, 8);
   auto const check = [&](char const* what, int regions, std::size_t leagues, auto const& call) {
@@ -100,6 +103,10 @@ TEST_CASE("a host body is one region and no league; every other verb one league"
         [&](auto const& ex) { kernels::low_rank_add(ex, x.view(), a.view(), b.view(), y.view()); });
   check("shrink", 1, 0, [&](auto const& ex) { kernels::shrink(ex, x.view(), a.view(), v.view()); });
   check("expand_add", 1, 0, [&](auto const& ex) { kernels::expand_add(ex, v.view(), b.view(), y.view()); });
+  check("outer_add", 1, 0, [&](auto const& ex) { kernels::outer_add(ex, b.view(), a.view(), w.view()); });
+  check("pack_panels", 0, 1, [&](auto const& ex) { kernels::pack_panels(ex, b.view(), packed); });
+  check("low_rank_add of panels", 1, 0,
+        [&](auto const& ex) { kernels::low_rank_add(ex, x.view(), a.view(), packed, y.view()); });
   check("scale_rows", 0, 1, [&](auto const& ex) { kernels::scale_rows(ex, view(rows), y.view()); });
   check("scale_columns", 0, 1, [&](auto const& ex) { kernels::scale_columns(ex, view(columns), y.view()); });
   check("add_bias", 0, 1, [&](auto const& ex) { kernels::add_bias(ex, view(columns), y.view()); });
@@ -109,6 +116,26 @@ TEST_CASE("a host body is one region and no league; every other verb one league"
   check("drop_add", 0, 1, [&](auto const& ex) { kernels::drop_add(ex, mask, x.view(), z.view()); });
   check("fill_uniform", 0, 1, [&](auto const& ex) { kernels::fill_uniform(ex, {1, 2}, z.view()); });
   check("fill_normal", 0, 1, [&](auto const& ex) { kernels::fill_normal(ex, {1, 2}, z.view()); });
+}
+
+TEST_CASE("double is one league on a host executor, and no region", "[fictitious]") {
+  matrix<double> x(9, 40, layout::contiguous, 1);
+  matrix<double> a(5, 40, layout::contiguous, 2);
+  matrix<double> b(70, 5, layout::contiguous, 3);
+  matrix<double> y(9, 70, layout::contiguous, 4);
+  matrix<double> v(9, 5);
+  matrix<double> w(70, 40);
+  auto const check = [&](char const* what, auto const& call) {
+    INFO(what);
+    counts seen;
+    call(counting_host{{.seen = &seen}});
+    CHECK(seen.regions == 0);
+    CHECK(seen.leagues.size() == 1);
+  };
+  check("low_rank_add", [&](auto const& ex) { kernels::low_rank_add(ex, x.view(), a.view(), b.view(), y.view()); });
+  check("shrink", [&](auto const& ex) { kernels::shrink(ex, x.view(), a.view(), v.view()); });
+  check("expand_add", [&](auto const& ex) { kernels::expand_add(ex, v.view(), b.view(), y.view()); });
+  check("outer_add", [&](auto const& ex) { kernels::outer_add(ex, b.view(), a.view(), w.view()); });
 }
 
 TEST_CASE("generic bodies are cut over rows and columns", "[fictitious]") {

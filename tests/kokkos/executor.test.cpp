@@ -7,6 +7,8 @@
 #include <thread>
 #include <vector>
 
+#include <omp.h>
+
 #include <catch2/catch_test_macros.hpp>
 #include <catch2/matchers/catch_matchers_exception.hpp>
 
@@ -37,6 +39,26 @@ struct unnamed_body {
   void operator()(Team const&) const {
     ++*runs;
   }
+};
+
+/// Notes in how many threads a league runs, and how many of them a team has.
+struct counting_body {
+  std::atomic<int>* threads;
+  std::atomic<int>* team_size;
+  template <class Team>
+  void operator()(Team const& tm) const {
+    *threads = omp_get_num_threads();
+    *team_size = tm.member.team_size();
+  }
+};
+
+/// Regions inside of regions, while it lives.
+struct two_levels {
+  int before = omp_get_max_active_levels();
+  two_levels() { omp_set_max_active_levels(2); }
+  two_levels(two_levels const&) = delete;
+  two_levels& operator=(two_levels const&) = delete;
+  ~two_levels() { omp_set_max_active_levels(before); }
 };
 
 }  // namespace
@@ -73,6 +95,9 @@ TEST_CASE("every verb is one launch with its name and body", "[kokkos][labels]")
   one("graft::fill_normal::device", [&] { kernels::fill_normal(ex, {1, 2}, z.view()); });
   one("graft::pack_panels::device",
       [&] { kernels::pack_panels(ex, b.view(), graft::panels_view<float>(panels.data(), 70, 5)); });
+  one("graft::low_rank_add::host", [&] {
+    kernels::low_rank_add(ex, x.view(), a.view(), graft::panels_view<float>(panels.data(), 70, 5), y.view());
+  });
   one("graft::shrink::device", [&] { kernels::shrink.generic(ex, x.view(), a.view(), v.view()); });
   one("graft::expand_add::device", [&] { kernels::expand_add.generic(ex, v.view(), b.view(), y.view()); });
 }
@@ -89,6 +114,32 @@ TEST_CASE("double takes generic bodies, few rows in two leagues", "[kokkos][labe
   }
 }
 
+TEST_CASE("double is labelled device whatever the verb, 16 bits host where there is a host body", "[kokkos][labels]") {
+  kokkos_executor<> const ex;
+  auto const check = [&]<class S>(std::type_identity<S>, std::string const& kind) {
+    matrix<S> x(9, 40, layout::contiguous, 1);
+    matrix<S> a(5, 40, layout::contiguous, 2);
+    matrix<S> b(70, 5, layout::contiguous, 3);
+    matrix<S> y(9, 70, layout::contiguous, 4);
+    matrix<S> v(9, 5, layout::contiguous, 5);
+    matrix<S> w(70, 40, layout::contiguous, 6);
+    matrix<S> z(9, 40);
+    auto columns = tests::random_numbers<S>(70, 8);
+    auto const one = [&](std::string const& label, auto const& call) {
+      INFO(label);
+      CHECK(kokkos_labels_of(call) == labels{label});
+    };
+    one("graft::shrink::" + kind, [&] { kernels::shrink(ex, x.view(), a.view(), v.view()); });
+    one("graft::expand_add::" + kind, [&] { kernels::expand_add(ex, v.view(), b.view(), y.view()); });
+    one("graft::expand_add::" + kind, [&] { kernels::outer_add(ex, b.view(), a.view(), w.view()); });
+    one("graft::copy::device", [&] { kernels::copy(ex, x.view(), z.view()); });
+    one("graft::add_bias::device", [&] { kernels::add_bias(ex, view(columns), y.view()); });
+  };
+  check(std::type_identity<double>{}, "device");
+  check(std::type_identity<graft::bfloat16>{}, "host");
+  check(std::type_identity<graft::float16>{}, "host");
+}
+
 TEST_CASE("what is empty is not launched", "[kokkos][labels]") {
   kokkos_executor<> const ex;
   product<float> none(0, 7, 3, 5);
@@ -99,6 +150,31 @@ TEST_CASE("what is empty is not launched", "[kokkos][labels]") {
           none.generic(ex);
           no_double.call(ex);
           no_columns.call(ex);
+        }) == labels{});
+
+  matrix<float> x(0, 40);
+  matrix<float> z(0, 40);
+  matrix<float> a(5, 40, layout::contiguous, 2);
+  matrix<float> b(70, 5, layout::contiguous, 3);
+  matrix<float> v(0, 5);
+  matrix<float> y(0, 70);
+  std::vector<float> rows;
+  auto columns = tests::random_numbers<float>(70, 8);
+  graft::dropout const mask{0.4, 1, 2};
+  CHECK(kokkos_labels_of([&] {
+          kernels::shrink(ex, x.view(), a.view(), v.view());
+          kernels::shrink.generic(ex, x.view(), a.view(), v.view());
+          kernels::expand_add(ex, v.view(), b.view(), y.view());
+          kernels::expand_add.generic(ex, v.view(), b.view(), y.view());
+          kernels::scale_rows(ex, view(rows), y.view());
+          kernels::scale_columns(ex, view(columns), y.view());
+          kernels::add_bias(ex, view(columns), y.view());
+          kernels::copy(ex, x.view(), z.view());
+          kernels::drop(ex, mask, x.view(), z.view());
+          kernels::drop_add(ex, mask, x.view(), z.view());
+          kernels::fill_uniform(ex, {1, 2}, z.view());
+          kernels::fill_normal(ex, {1, 2}, z.view());
+          kernels::pack_panels(ex, matrix<float>(0, 5).view(), graft::panels_view<float>(nullptr, 0, 5));
         }) == labels{});
 }
 
@@ -130,20 +206,38 @@ TEST_CASE("teams of one to four threads have equal bits", "[kokkos]") {
   check(std::type_identity<graft::float16>{});
 }
 
+TEST_CASE("a team has as many threads as were asked for, and one if none were", "[kokkos]") {
+  for (int const threads : {0, 1, 2, 3, 4}) {
+    std::atomic<int> all = 0;
+    std::atomic<int> of_team = 0;
+    kokkos_executor<> const ex{.team_size = threads};
+    ex.league(9, 0, counting_body{&all, &of_team});
+    CHECK(of_team == (threads == 0 ? 1 : threads));
+    CHECK(ex.teams_at_once() == 4 / of_team);
+  }
+}
+
 TEST_CASE("an instance of the application is used as it is", "[kokkos]") {
-  int const before = omp_get_max_active_levels();
-  omp_set_max_active_levels(2);  // else Kokkos gives copies of the default instance
   {
+    two_levels const guard;  // else Kokkos gives copies of the default instance
     auto const instances = Kokkos::Experimental::partition_space(Kokkos::OpenMP{}, 1, 3);
     REQUIRE(instances.size() == 2);
     for (std::size_t i = 0; i < 2; ++i) {
       kokkos_executor const ex{.space = instances[i]};
       static_assert(std::is_same_v<decltype(ex), kokkos_executor<Kokkos::OpenMP> const>);
       CHECK(ex.space == instances[i]);
-      CHECK(ex.concurrency() == (i == 0 ? 1 : 3));
+      REQUIRE(ex.concurrency() == (i == 0 ? 1 : 3));  // more workers than threads would wait forever
       std::atomic<int> workers = 0;
-      ex.region(8, [&](auto const&) { ++workers; });
+      std::atomic<int> threads = 0;
+      ex.region(8, [&](auto const&) {
+        ++workers;
+        threads = omp_get_num_threads();
+      });
       CHECK(workers == ex.concurrency());
+      CHECK(threads == ex.concurrency());
+      std::atomic<int> of_team = 0;
+      ex.league(9, 0, counting_body{&threads, &of_team});
+      CHECK(threads == ex.concurrency());
       product<float> p(30, 300, 9, 200);
       p.call(ex);
       CHECK(p.wrong() == "");
@@ -152,7 +246,6 @@ TEST_CASE("an instance of the application is used as it is", "[kokkos]") {
       CHECK(q.wrong() == "");
     }
   }
-  omp_set_max_active_levels(before);
   CHECK(kokkos_executor<>{}.concurrency() == 4);  // what the session asked for
 }
 
@@ -168,6 +261,24 @@ TEST_CASE("scratch beyond Kokkos' first level is taken from its second", "[kokko
   product<double> p(33, 20, 3000, 70);  // 96 KB a team; the first level has 32
   p.generic(kokkos_executor<>{.team_size = 2});
   CHECK(p.wrong() == "");
+}
+
+TEST_CASE("a verb whose team needs more scratch than Kokkos has writes nothing", "[kokkos][errors]") {
+  constexpr index_t r = 2'700'000;  // four rows of double: 86 MB
+  std::vector<double> ones(static_cast<std::size_t>(r), 1.0);
+  matrix<double> x(9, 1, layout::contiguous, 1);
+  matrix<double> y(9, 1, layout::contiguous, 4);
+  matrix<double> before(9, 1, layout::contiguous, 4);
+  kokkos_executor<> const ex;
+  labels const launched = kokkos_labels_of([&] {
+    CHECK_THROWS_MATCHES(
+        kernels::low_rank_add(ex, x.view(), view(ones.data(), r, 1), view(ones.data(), 1, r), y.view()),
+        graft::argument_error,
+        Catch::Matchers::Message(
+            "graft::kokkos_executor: a team needs 86400000 bytes of scratch, Kokkos has 83886080"));
+  });
+  CHECK(launched == labels{});
+  CHECK(tests::differences(y.view(), before.view()) == "");
 }
 
 TEST_CASE("scratch and leagues that Kokkos cannot have are refused before anything runs", "[kokkos][errors]") {
@@ -195,23 +306,28 @@ TEST_CASE("inside a parallel region or a kernel Kokkos launches nothing, and gra
   matrix<float> before(9, 20, layout::contiguous, 4);
   kokkos_executor<> const ex;
   std::atomic<int> said = 0;
-  auto const attempt = [&] {
+  auto const attempt_one = [&](auto const& call) {
     try {
-      p.call(ex);
+      call();
     } catch (graft::argument_error const& e) {
       if (e.what() == sentence) ++said;
     }
+  };
+  auto const attempt = [&] {
+    attempt_one([&] { p.call(ex); });     // a region
+    attempt_one([&] { p.generic(ex); });  // a league
+    attempt_one([] { kokkos_executor<> const made_inside; });
   };
 #pragma omp parallel num_threads(2)
   {
 #pragma omp single
     attempt();
   }
-  CHECK(said == 1);
+  CHECK(said == 3);
   Kokkos::parallel_for(Kokkos::RangePolicy<Kokkos::OpenMP>(0, 2), [&](int i) {
     if (i == 0) attempt();
   });
-  CHECK(said == 2);
+  CHECK(said == 6);
   CHECK(tests::differences(p.y.view(), before.view()) == "");
 }
 

@@ -28,9 +28,12 @@
 namespace graft::inline GRAFT_CONTRACT {
 namespace detail {
 
-/// Its kernels cannot read what `malloc` gives.
+/// Its kernels cannot read what `malloc` gives. Of no space of Kokkos, Kokkos is not asked: one error, which is ours.
 template <class Space>
-inline constexpr bool on_device = !Kokkos::SpaceAccessibility<Space, Kokkos::HostSpace>::accessible;
+inline constexpr bool on_device = false;
+template <class Space>
+  requires(Kokkos::is_execution_space_v<Space>)
+inline constexpr bool on_device<Space> = !Kokkos::SpaceAccessibility<Space, Kokkos::HostSpace>::accessible;
 
 template <class Space>
 using kokkos_member = typename Kokkos::TeamPolicy<Space>::member_type;

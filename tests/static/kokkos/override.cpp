@@ -1,6 +1,9 @@
 // What body a call on Kokkos takes: pinned both ways.
 #include <graft/kokkos.hpp>
 
+#include <type_traits>
+#include <utility>
+
 #include "support/executors.hpp"
 #include "support/layouts.hpp"
 
@@ -27,8 +30,14 @@ static_assert(low_rank<kokkos, float, float, float, double> == body::generic);
 static_assert(low_rank<kokkos, double, float, float, float> == body::generic);
 static_assert(low_rank<device, float, float, float, float> == body::generic);
 static_assert(low_rank<device, bfloat16, bfloat16, bfloat16, bfloat16> == body::generic);
-static_assert(graft::kernels::low_rank_add_fn::chosen<kokkos, any_view<float>, any_view<float>,
-                                                      graft::panels_view<float>, any_view<float>> == body::host);
+static_assert(low_rank<kokkos, bfloat16, bfloat16, bfloat16, bfloat16> == body::host);
+static_assert(low_rank<kokkos, float16, float, bfloat16, float16> == body::host);
+static_assert(low_rank<kokkos, double, double, double, double> == body::generic);
+template <class E, class T>
+constexpr body packed = graft::kernels::low_rank_add_fn::chosen<E, any_view<float>, any_view<float>,
+                                                                graft::panels_view<T const>, any_view<float>>;
+static_assert(packed<kokkos, float> == body::host && packed<kokkos, bfloat16> == body::host);
+static_assert(packed<kokkos, double> == body::generic && packed<device, float> == body::generic);
 
 template <class E, class T>
 constexpr body shrink = graft::kernels::shrink_fn::chosen<E, any_view<T>, any_view<T>, any_view<T>>;
@@ -40,6 +49,12 @@ static_assert(shrink<kokkos, float16> == body::host && shrink<kokkos, double> ==
 static_assert(expand<kokkos, float16> == body::host && expand<kokkos, double> == body::generic);
 static_assert(outer<kokkos, float> == body::host && outer<kokkos, double> == body::generic);
 static_assert(shrink<device, float> == body::generic && expand<device, float> == body::generic);
+static_assert(outer<device, float> == body::generic);
+template <class E, class V, class B, class Y>
+constexpr body mixed_expand = graft::kernels::expand_add_fn::chosen<E, any_view<V>, any_view<B>, any_view<Y>>;
+static_assert(mixed_expand<kokkos, float, bfloat16, float16> == body::host);
+static_assert(mixed_expand<kokkos, float, bfloat16, double> == body::generic);
+static_assert(mixed_expand<device, float, bfloat16, float16> == body::generic);
 
 // A call from Views, as users make it.
 template <class V>
@@ -56,6 +71,8 @@ struct device_executor : device {
 };
 static_assert(graft::can_access<kokkos, in<graft::host_space>> && graft::can_access<kokkos, in<graft::shared_space>>);
 static_assert(!graft::can_access<kokkos, in<graft::device_space>>);
+static_assert(graft::can_access<graft::serial, in<graft::shared_space>> &&
+              graft::can_access<graft::reference, in<graft::shared_space>>);
 static_assert(graft::can_access<device_executor, in<graft::device_space>>);
 static_assert(graft::can_access<device_executor, in<graft::shared_space>>);
 static_assert(!graft::can_access<device_executor, in<graft::host_space>>);
