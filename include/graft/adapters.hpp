@@ -3,8 +3,12 @@
 /// The methods, one header each, named as in their papers; and what they share.
 #pragma once
 
+#include <graft/adapters/composition.hpp>
 #include <graft/adapters/concepts.hpp>
+#include <graft/adapters/dora.hpp>
+#include <graft/adapters/dora_training.hpp>
 #include <graft/adapters/initialize.hpp>
 #include <graft/adapters/lora.hpp>
 #include <graft/adapters/lora_fa.hpp>
 #include <graft/adapters/merging.hpp>
+#include <graft/adapters/vera.hpp>

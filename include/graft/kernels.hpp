@@ -4,6 +4,7 @@
 #pragma once
 
 #include <graft/kernels/bias.hpp>
+#include <graft/kernels/columns.hpp>
 #include <graft/kernels/copy.hpp>
 #include <graft/kernels/dropout.hpp>
 #include <graft/kernels/expand_add.hpp>
@@ -12,6 +13,7 @@
 #include <graft/kernels/override.hpp>
 #include <graft/kernels/panels.hpp>
 #include <graft/kernels/random.hpp>
+#include <graft/kernels/row_norms.hpp>
 #include <graft/kernels/scale.hpp>
 #include <graft/kernels/shrink.hpp>
 #include <graft/kernels/summation.hpp>

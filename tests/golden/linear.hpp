@@ -45,6 +45,15 @@ class linear {
     expects_columns("dy", dy, out());
     return product(dy, in(), nullptr, in_stride(), out_stride());
   }
+  /// y = x W^T and dx += dy W without the bias, on views, for graft::base_layer. Sums in double, rounded once.
+  template <class X, class Y>
+  void forward(X const& x, Y const& y) const {
+    multiply(x, y, out_stride(), in_stride(), false);
+  }
+  template <class DY, class DX>
+  void backward(DY const& dy, DX const& dx) const {
+    multiply(dy, dx, in_stride(), out_stride(), true);
+  }
   /// f(w as [out, in]), `w` being stored as W is.
   template <class U, class F>
   void with_weight(std::vector<U>& w, F const& f) const {
@@ -54,6 +63,17 @@ class linear {
   }
 
  private:
+  template <class L, class R>
+  void multiply(L const& left, R const& right, index_t step, index_t inner_step, bool adds) const {
+    for (index_t t = 0; t < right.extent(0); ++t)
+      for (index_t j = 0; j < right.extent(1); ++j) {
+        double sum = adds ? static_cast<double>(right(t, j)) : 0.0;
+        for (index_t k = 0; k < left.extent(1); ++k)
+          sum += static_cast<double>(left(t, k)) *
+                 graft::load_as<double>(W.data[static_cast<std::size_t>(j * step + k * inner_step)]);
+        right(t, j) = static_cast<float>(sum);
+      }
+  }
   [[nodiscard]] index_t out_stride() const { return fan_in_fan_out_ ? 1 : W.shape[1]; }
   [[nodiscard]] index_t in_stride() const { return fan_in_fan_out_ ? W.shape[1] : 1; }
   static void expects_columns(char const* name, given<T> const& v, index_t columns) {
@@ -76,6 +96,15 @@ class linear {
 
   bool fan_in_fan_out_;
 };
+
+/// The layer as graft::base_layer takes it; the bias is added where the case has one.
+template <class F>
+void with_base(linear<float> const& l, F const& f) {
+  auto const forward = [&l](auto const& x, auto const& y) { l.forward(x, y); };
+  auto const backward = [&l](auto const& dy, auto const& dx) { l.backward(dy, dx); };
+  if (l.bias) f(graft::base_layer{forward, backward, l.bias->vector(), graft::none});
+  else f(graft::base_layer{forward, backward, graft::none, graft::none});
+}
 
 /// The layer of a case: W, bias when it is there, the layout of the configuration.
 template <class T>

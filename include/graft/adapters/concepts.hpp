@@ -52,12 +52,21 @@ concept additive_adapter = requires(detail::archetype_executor ex, A const& a, d
   { a.out_features() } -> std::same_as<index_t>;
 };
 
-/// W += delta and back; delta itself. An adapter with a bias also takes the base layer's: merge(ex, a, W, base_bias).
+/// x' = transform_input(x), before the base layer: transform_input(ex, a, x, x').
+template <class A>
+concept input_transform =
+    requires(detail::archetype_executor ex, A const& a, detail::archetype_matrix m) { transform_input(ex, a, m, m); };
+
+/// y = transform_output(x, y), after it, without the bias: transform_output(ex, a, x, y).
+template <class A>
+concept output_transform =
+    requires(detail::archetype_executor ex, A const& a, detail::archetype_matrix m) { transform_output(ex, a, m, m); };
+
+/// Into W and back. An adapter with a bias also takes the base layer's: merge(ex, a, W, base_bias).
 template <class A>
 concept mergeable = requires(detail::archetype_executor ex, A const& a, detail::archetype_matrix m) {
   merge(ex, a, m);
   unmerge(ex, a, m);
-  delta_weight(ex, a, m);
 };
 
 /// Can be cut by output features, so that it can be merged a block of rows at a time.
@@ -72,6 +81,16 @@ concept trainable_adapter = requires(A const& a) {
   trainable(a);
   { parameter_count(a) } -> std::same_as<index_t>;
 };
+
+/// Has gradients: backward(ex, a, x, dy, gradients, dx), or with an output_transform backward(ex, a, x, kept, dy, gradients,
+/// dx), where dy goes out as the gradient of base(x). `A::gradients` is its aggregate of gradients without any.
+template <class A>
+concept differentiable =
+    trainable_adapter<A> && requires(detail::archetype_executor ex, A const& a, detail::archetype_matrix m) {
+      typename A::gradients;
+      requires requires { backward(ex, a, m, m, typename A::gradients{}, m); } ||
+                   requires { backward(ex, a, m, m, m, typename A::gradients{}, m); };
+    };
 
 inline namespace GRAFT_TARGET {
 /// Calls without an executor: one sentence instead of a list of candidates. Taken only when an adapter comes first.
@@ -90,6 +109,10 @@ void merge(A const&, Rest const&...) {
 template <trainable_adapter A, class... Rest>
 void unmerge(A const&, Rest const&...) {
   GRAFT_MANDATE_EXECUTOR("unmerge", A)
+}
+template <trainable_adapter A, class... Rest>
+void transform_output(A const&, Rest const&...) {
+  GRAFT_MANDATE_EXECUTOR("transform_output", A)
 }
 template <trainable_adapter A, class... Rest>
 void delta_weight(A const&, Rest const&...) {

@@ -31,6 +31,14 @@
 
 namespace graft::inline GRAFT_CONTRACT {
 
+/// Where gradients are added; leave out (`graft::none`) what is not trained.
+template <class MatrixA = none_t, class MatrixB = none_t, class Bias = none_t>
+struct lora_gradients {
+  [[no_unique_address]] MatrixA A{};
+  [[no_unique_address]] MatrixB B{};
+  [[no_unique_address]] Bias bias{};
+};
+
 /// Views of somebody's tensors and a factor. A[r, n] and B[m, r] as checkpoints store them; the bias is PEFT's
 /// `lora_bias`. The scale must be given. Rank r > 0 is checked where the adapter is used.
 template <class MatrixA, class MatrixB, class Bias = none_t>
@@ -48,15 +56,8 @@ struct lora {
   [[nodiscard]] GRAFT_FN index_t in_features() const { return A.extent(1); }
   [[nodiscard]] GRAFT_FN index_t out_features() const { return B.extent(0); }
   static constexpr bool has_bias = detail::is_there<Bias>;
+  using gradients = lora_gradients<>;
 };
-/// Where gradients are added; leave out (`graft::none`) what is not trained.
-template <class MatrixA = none_t, class MatrixB = none_t, class Bias = none_t>
-struct lora_gradients {
-  [[no_unique_address]] MatrixA A{};
-  [[no_unique_address]] MatrixB B{};
-  [[no_unique_address]] Bias bias{};
-};
-
 inline namespace GRAFT_TARGET {
 
 /// alpha / r. Throws argument_error unless r > 0.

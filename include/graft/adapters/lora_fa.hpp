@@ -37,6 +37,7 @@ struct lora_fa {
   [[nodiscard]] GRAFT_FN index_t rank() const { return A.extent(0); }
   [[nodiscard]] GRAFT_FN index_t in_features() const { return A.extent(1); }
   [[nodiscard]] GRAFT_FN index_t out_features() const { return B.extent(0); }
+  using gradients = lora_gradients<>;
 };
 
 inline namespace GRAFT_TARGET {

@@ -3,7 +3,9 @@
 /// `expand_add`: the narrow-to-wide half of a low-rank product. With transposed views also merge and the gradients.
 #pragma once
 
+#include <cmath>
 #include <string_view>
+#include <type_traits>
 
 #include <graft/config.hpp>
 #include <graft/contracts.hpp>
@@ -15,17 +17,32 @@
 namespace graft::inline GRAFT_CONTRACT {
 namespace detail {
 inline namespace GRAFT_TARGET {
-/// Columns [first, first + count) of a tile of rows: y(t, o) += sum over j < r of v(t, j) b(o, j), one column a lane.
-template <class Accumulate, class Team, class V, class B, class Y>
+/// Factor `i` of a vector of factors; `graft::none` is one of ones.
+template <class Accumulate, class F>
+GRAFT_FN Accumulate factor(F const& f, index_t i) {
+  if constexpr (std::is_same_v<F, none_t>) return Accumulate{1};
+  else return load_as<Accumulate>(f(i));
+}
+
+/// Columns [first, first + count) of a tile of rows, one column a lane: y(t, o) += sum over j < r of v(t, j) b(o, j). With
+/// factors y(t, o) = result(o) (y(t, o) + delta(o) sum), where delta makes the sum one from +0.
+template <class Accumulate, class Team, class V, class B, class Y, class Delta = none_t, class Result = none_t>
 GRAFT_FN void expand_tile(Team const& tm, row_tile<Team::row_block> const& rows, index_t first, index_t count,
-                          V const& v, B const& b, Y const& y) {
+                          V const& v, B const& b, Y const& y, Delta const& delta = {}, Result const& result = {}) {
   constexpr int R = Team::row_block;
+  constexpr bool from_zero = !std::is_same_v<Delta, none_t>;
   tm.vector(count, [&](index_t i) {
     index_t const o = first + i;
     Accumulate sum[R];
-    for (int t = 0; t < R; ++t) sum[t] = load_as<Accumulate>(y(rows.row[t], o));
+    for (int t = 0; t < R; ++t) sum[t] = from_zero ? Accumulate{0} : load_as<Accumulate>(y(rows.row[t], o));
     chain_short_axis(b.extent(1), v, [&](index_t j) { return load_as<Accumulate>(b(o, j)); }, sum);
-    for (int t = 0; t < rows.count; ++t) y(rows.row[t], o) = store_as<typename Y::value_type>(sum[t]);
+    for (int t = 0; t < rows.count; ++t) {
+      Accumulate value = sum[t];
+      if constexpr (from_zero)
+        value = std::fma(factor<Accumulate>(delta, o), value, load_as<Accumulate>(y(rows.row[t], o)));
+      if constexpr (!std::is_same_v<Result, none_t>) value = factor<Accumulate>(result, o) * value;
+      y(rows.row[t], o) = store_as<typename Y::value_type>(value);
+    }
   });
 }
 

@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <string_view>
+#include <type_traits>
 
 #include <graft/config.hpp>
 #include <graft/contracts.hpp>
@@ -17,16 +18,45 @@
 #include <graft/view/tensor_view.hpp>
 
 namespace graft::inline GRAFT_CONTRACT {
+
+/// Vectors that scale a low-rank product; `graft::none` is one of ones.
+///
+///     y = result (y + delta ((rank scale (x A^T)) B^T))       rank[r]  delta[m]  result[m], each along its columns
+template <class Rank = none_t, class Delta = none_t, class Result = none_t>
+struct low_rank_factors {
+  [[no_unique_address]] Rank rank{};
+  [[no_unique_address]] Delta delta{};
+  [[no_unique_address]] Result result{};
+};
+
 namespace detail {
+/// A vector of factors, or none.
+template <class E, class F> concept accepted_factor = std::is_same_v<F, none_t> || accepted_input<E, F, 1>;
+template <class F>
+struct factor_value {
+  using type = float;
+};
+template <tensor F>
+struct factor_value<F> {
+  using type = typename F::value_type;
+};
+
 inline namespace GRAFT_TARGET {
+template <class Accumulate, class F>
+GRAFT_FN Accumulate scaled_rank(F const& f, index_t j, Accumulate v) {
+  if constexpr (std::is_same_v<F, none_t>) return v;
+  else return factor<Accumulate>(f, j) * v;
+}
+
 /// Generic body: one tile of rows, shrink into scratch, then expand.
-template <class X, class A, class B, class Y, class Accumulate>
+template <class X, class A, class B, class Y, class F, class Accumulate>
 struct low_rank_add_body {
   static constexpr std::string_view verb = "low_rank_add";
   X x;
   A a;
   B b;
   Y y;
+  F factors;
   Accumulate scale;
 
   template <class Team>
@@ -41,11 +71,12 @@ struct low_rank_add_body {
           tm, x.extent(1), [&](index_t k) { return load_as<Accumulate>(a(j, k)); },
           [&](int t, index_t k) { return load_as<Accumulate>(x(tile.row[t], k)); }, sum);
       tm.once([&] {
-        for (int t = 0; t < R; ++t) v[t * r + j] = scale * sum[t];
+        for (int t = 0; t < R; ++t) v[t * r + j] = scaled_rank(factors.rank, j, scale * sum[t]);
       });
     });
     tm.barrier();
-    expand_tile<Accumulate>(tm, tile, 0, y.extent(1), [&](int t, index_t j) { return v[t * r + j]; }, b, y);
+    expand_tile<Accumulate>(
+        tm, tile, 0, y.extent(1), [&](int t, index_t j) { return v[t * r + j]; }, b, y, factors.delta, factors.result);
   }
 };
 
@@ -81,13 +112,14 @@ struct low_rank_chunks_body {
 };
 
 /// Second league: a tile of rows and columns a team. Every team adds the chunk sums that it needs itself.
-template <class B, class Y, class Accumulate>
+template <class B, class Y, class F, class Accumulate>
 struct low_rank_columns_body {
   static constexpr std::string_view verb = "low_rank_add";
   Accumulate const* part;
   index_t chunks;
   B b;
   Y y;
+  F factors;
   Accumulate scale;
 
   template <class Team>
@@ -102,11 +134,12 @@ struct low_rank_columns_body {
         Accumulate const next = part[(q * y.extent(0) + tile.rows.row[i / r]) * r + i % r];
         sum = q == 0 ? next : sum + next;
       }
-      v[i] = scale * sum;
+      v[i] = scaled_rank(factors.rank, i % r, scale * sum);
     });
     tm.barrier();
     expand_tile<Accumulate>(
-        tm, tile.rows, tile.first, tile.count, [&](int t, index_t j) { return v[t * r + j]; }, b, y);
+        tm, tile.rows, tile.first, tile.count, [&](int t, index_t j) { return v[t * r + j]; }, b, y, factors.delta,
+        factors.result);
   }
 };
 }  // namespace GRAFT_TARGET
@@ -115,39 +148,54 @@ struct low_rank_columns_body {
 namespace kernels {
 inline namespace GRAFT_TARGET {
 
-/// y += scale (x A^T) B^T.
+/// y += scale (x A^T) B^T. With factors y = result (y + delta ((rank scale (x A^T)) B^T)).
 ///
-/// Shapes       x[T, n], A[r, n], B[m, r] in; y[T, m] in and out. Any strides, any scalars; B may be a `panels_view`
-///              (1.5 times faster for one row). Sums in fp32, or fp64 when one argument is `double`.
-/// Order        v = scale (x A^T) by the long axis, kept unrounded in scratch; y by the short axis, starting from y (see
-///              summation.hpp). 16-bit y is rounded once. A row of y depends on its own rows of x and y only.
-/// Aliasing     y may not overlap x, A or B; disjoint column ranges of one buffer are legal.
-/// Precision    |error| <= eps ((n / 16 + 20) + r + 1) (|y| + sum |scale x A B|) before the one rounding to y's type.
-/// Cost         2 T r (n + m) flops; r (n + m) + T n + T m elements read, T m written.
-/// Scratch      `low_rank_add.scratch_bytes(ex, x, A, B, y)` from the executor's resource; nothing else is allocated.
+/// Shapes       x[T, n], A[r, n], B[m, r] in; y[T, m] in and out; factors rank[r], delta[m], result[m] in, each optional.
+///              Any strides, any scalars; B may be a `panels_view` (1.5 times faster for one row). Sums in fp32, or fp64 when
+///              one argument is `double`.
+/// Order        v = scale (x A^T) by the long axis, then times rank, kept unrounded in scratch; y by the short axis, starting
+///              from y (see summation.hpp). With delta the sum starts from +0 and y = fma(delta, sum, y). 16-bit y is rounded
+///              once, at the end. A row of y depends on its own rows of x and y only.
+/// Aliasing     y may not overlap x, A, B or a factor; disjoint column ranges of one buffer are legal.
+/// Precision    |error| <= eps ((n / 16 + 20) + r + 4) |result| (|y| + |delta| sum |scale x A rank B|) before the one rounding
+///              to y's type.
+/// Cost         2 T r (n + m) flops; r (n + m) + T n + T m elements read, T m written. Factors cost T (r + 2 m) flops and no
+///              further pass over y.
+/// Scratch      `low_rank_add.scratch_bytes(ex, x, A, B, y, scale, factors)` from the executor's resource; nothing else is
+///              allocated.
 /// Errors       shape_error, argument_error; nothing is written then.
-/// Source       Hu et al. 2021, LoRA, eq. 3.
+/// Source       Hu et al. 2021, LoRA, eq. 3; factors: Kopiczko et al. 2023, VeRA, eq. 2; Liu et al. 2024, DoRA, eq. 5.
 struct low_rank_add_fn {
-  template <class E, class X, class A, class B, class Y>
+  template <class E, class X, class A, class B, class Y, class F = low_rank_factors<>>
   static consteval bool mandates() {
+    using Rank = decltype(F::rank);
+    using Delta = decltype(F::delta);
+    using Result = decltype(F::result);
     GRAFT_MANDATE_EXECUTOR("kernels::low_rank_add", E)
     GRAFT_MANDATE_INPUT("kernels::low_rank_add", "x", E, X, 2)
     GRAFT_MANDATE_INPUT("kernels::low_rank_add", "A", E, A, 2)
     GRAFT_MANDATE_INPUT("kernels::low_rank_add", "B", E, B, 2)
     GRAFT_MANDATE_OUTPUT("kernels::low_rank_add", "y", E, Y, 2)
+    if constexpr (!std::is_same_v<Rank, none_t>) { GRAFT_MANDATE_INPUT("kernels::low_rank_add", "rank", E, Rank, 1) }
+    if constexpr (!std::is_same_v<Delta, none_t>) { GRAFT_MANDATE_INPUT("kernels::low_rank_add", "delta", E, Delta, 1) }
+    if constexpr (!std::is_same_v<Result, none_t>) {
+      GRAFT_MANDATE_INPUT("kernels::low_rank_add", "result", E, Result, 1)
+    }
     return graft::detail::accepted_input<E, X, 2> && graft::detail::accepted_input<E, A, 2> &&
-           graft::detail::accepted_input<E, B, 2> && graft::detail::accepted_output<E, Y, 2>;
+           graft::detail::accepted_input<E, B, 2> && graft::detail::accepted_output<E, Y, 2> &&
+           graft::detail::accepted_factor<E, Rank> && graft::detail::accepted_factor<E, Delta> &&
+           graft::detail::accepted_factor<E, Result>;
   }
   /// Which body a call takes.
-  template <class E, class X, class A, class B, class Y>
-  static constexpr body chosen = override_for<low_rank_add_fn, E, X, A, B, Y>::which;
+  template <class E, class X, class A, class B, class Y, class F = low_rank_factors<>>
+  static constexpr body chosen = override_for<low_rank_add_fn, E, X, A, B, Y, F>::which;
 
   /// The readable body, on any executor.
-  template <executor E, matrix_view X, matrix_view A, matrix_view B, output_matrix Y>
-  void generic(E const& ex, X const& x, A const& a, B const& b, Y const& y, scaling scale = 1.0) const {
-    using accumulate =
-        accumulate_t<typename X::value_type, typename A::value_type, typename B::value_type, typename Y::value_type>;
-    expects(x, a, b, y);
+  template <executor E, matrix_view X, matrix_view A, matrix_view B, output_matrix Y, class F = low_rank_factors<>>
+  void generic(E const& ex, X const& x, A const& a, B const& b, Y const& y, scaling scale = 1.0,
+               F const& factors = {}) const {
+    using accumulate = sums<X, A, B, Y, F>;
+    expects(x, a, b, y, factors);
     auto const s = static_cast<accumulate>(scale.value());
     leagues<accumulate> const cut(ex, x, a, y);
     if constexpr (graft::detail::says_teams_at_once<E>)  // others never cut columns: nothing to compile
@@ -156,36 +204,35 @@ struct low_rank_add_fn {
         auto* const part = reinterpret_cast<accumulate*>(memory.data());
         ex.league(cut.first, 0, graft::detail::low_rank_chunks_body<X, A, accumulate>{x, a, part});
         ex.league(cut.second, cut.team,
-                  graft::detail::low_rank_columns_body<B, Y, accumulate>{part, cut.chunks, b, y, s});
+                  graft::detail::low_rank_columns_body<B, Y, F, accumulate>{part, cut.chunks, b, y, factors, s});
         return;
       }
-    ex.league(cut.rows, cut.team, graft::detail::low_rank_add_body<X, A, B, Y, accumulate>{x, a, b, y, s});
+    ex.league(cut.rows, cut.team, graft::detail::low_rank_add_body<X, A, B, Y, F, accumulate>{x, a, b, y, factors, s});
   }
 
-  template <class E, class X, class A, class B, class Y>
-  void operator()(E const& ex, X const& x, A const& a, B const& b, Y const& y, scaling scale = 1.0) const {
-    if constexpr (mandates<E, X, A, B, Y>()) {
-      using chosen_body = override_for<low_rank_add_fn, E, X, A, B, Y>;
-      if constexpr (chosen_body::which == body::generic) generic(ex, x, a, b, y, scale);
+  template <class E, class X, class A, class B, class Y, class F = low_rank_factors<>>
+  void operator()(E const& ex, X const& x, A const& a, B const& b, Y const& y, scaling scale = 1.0,
+                  F const& factors = {}) const {
+    if constexpr (mandates<E, X, A, B, Y, F>()) {
+      using chosen_body = override_for<low_rank_add_fn, E, X, A, B, Y, F>;
+      if constexpr (chosen_body::which == body::generic) generic(ex, x, a, b, y, scale, factors);
       else {
-        expects(x, a, b, y);
-        chosen_body::run(ex, x, a, b, y, scale);
+        expects(x, a, b, y, factors);
+        chosen_body::run(ex, x, a, b, y, scale, factors);
       }
     }
   }
 
   /// Bytes that a call with these arguments takes from the executor's resource, once. For the generic body: what a league
   /// takes (`league_scratch`; without it the bytes of one team), and between two leagues the dots of every chunk.
-  template <executor E, matrix_view X, matrix_view A, matrix_view B, output_matrix Y>
+  template <executor E, matrix_view X, matrix_view A, matrix_view B, output_matrix Y, class F = low_rank_factors<>>
   [[nodiscard]] std::size_t scratch_bytes(E const& ex, X const& x, A const& a, B const& b, Y const& y,
-                                          scaling scale = 1.0) const {
-    expects(x, a, b, y);
-    using chosen_body = override_for<low_rank_add_fn, E, X, A, B, Y>;
-    if constexpr (chosen_body::which == body::host) return chosen_body::scratch_bytes(ex, x, a, b, y, scale);
+                                          scaling scale = 1.0, F const& factors = {}) const {
+    expects(x, a, b, y, factors);
+    using chosen_body = override_for<low_rank_add_fn, E, X, A, B, Y, F>;
+    if constexpr (chosen_body::which == body::host) return chosen_body::scratch_bytes(ex, x, a, b, y, scale, factors);
     else {
-      using accumulate =
-          accumulate_t<typename X::value_type, typename A::value_type, typename B::value_type, typename Y::value_type>;
-      leagues<accumulate> const cut(ex, x, a, y);
+      leagues<sums<X, A, B, Y, F>> const cut(ex, x, a, y);
       std::size_t bytes = cut.team;
       if constexpr (requires { ex.league_scratch(index_t{}, bytes); })
         bytes = ex.league_scratch(cut.two ? cut.second : cut.rows, bytes);
@@ -194,6 +241,12 @@ struct low_rank_add_fn {
   }
 
  private:
+  template <class X, class A, class B, class Y, class F>
+  using sums = accumulate_t<typename X::value_type, typename A::value_type, typename B::value_type,
+                            typename Y::value_type, typename graft::detail::factor_value<decltype(F::rank)>::type,
+                            typename graft::detail::factor_value<decltype(F::delta)>::type,
+                            typename graft::detail::factor_value<decltype(F::result)>::type>;
+
   /// How the generic body is cut. Two leagues where rows alone would leave teams idle; bits do not depend on it.
   template <class Accumulate>
   struct leagues {
@@ -219,8 +272,8 @@ struct low_rank_add_fn {
             graft::detail::has_call_scratch(ex, parts);
     }
   };
-  template <class X, class A, class B, class Y>
-  static void expects(X const& x, A const& a, B const& b, Y const& y) {
+  template <class X, class A, class B, class Y, class F>
+  static void expects(X const& x, A const& a, B const& b, Y const& y, F const& factors) {
     constexpr std::string_view verb = "kernels::low_rank_add";
     graft::detail::expects_equal_extents(verb, "x", x, 1, "A", a, 1);
     graft::detail::expects_equal_extents(verb, "A", a, 0, "B", b, 1);
@@ -233,6 +286,16 @@ struct low_rank_add_fn {
     graft::detail::expects_disjoint(verb, "y", y, "x", x);
     graft::detail::expects_disjoint(verb, "y", y, "A", a);
     graft::detail::expects_disjoint(verb, "y", y, "B", b);
+    auto const factor = [&](std::string_view name, auto const& f, std::size_t i) {
+      if constexpr (tensor<std::remove_cvref_t<decltype(f)>>) {
+        graft::detail::expects_equal_extents(verb, name, f, 0, "B", b, i);
+        graft::detail::expects_data(verb, name, f);
+        graft::detail::expects_disjoint(verb, "y", y, name, f);
+      }
+    };
+    factor("rank", factors.rank, 1);
+    factor("delta", factors.delta, 0);
+    factor("result", factors.result, 0);
   }
 };
 inline constexpr low_rank_add_fn low_rank_add{};

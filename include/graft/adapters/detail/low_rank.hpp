@@ -39,6 +39,11 @@ struct bias_of<L> {
 template <class L>
 using bias_of_t = typename bias_of<L>::type;
 
+/// No gradients of the factors are wanted.
+struct no_gradients {
+  none_t A, B, bias;
+};
+
 /// What sums over all these views are carried in; `graft::none` does not count.
 template <class V>
 struct value_of {

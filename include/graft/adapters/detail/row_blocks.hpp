@@ -30,13 +30,23 @@ inline constexpr index_t row_block_bytes = index_t{4} << 20U;
 
 inline namespace GRAFT_TARGET {
 
-/// All elements of a matrix to +0, through a one-element input that every index reads.
+/// One element that every index of a matrix reads.
+template <class Y>
+using everywhere =
+    tensor_view<typename Y::value_type const, dynamic_extents<2>, typename Y::space_type, no_unit_dimension>;
+
+/// All elements of a matrix to +0.
 template <class E, class Y>
 void fill_zero(E const& ex, Y const& y) {
   static constexpr typename Y::value_type zero{};
-  using everywhere =
-      tensor_view<typename Y::value_type const, dynamic_extents<2>, typename Y::space_type, no_unit_dimension>;
-  kernels::copy(ex, everywhere{&zero, dynamic_extents<2>{y.extent(0), y.extent(1)}, {0, 0}}, y);
+  kernels::copy(ex, everywhere<Y>{&zero, dynamic_extents<2>{y.extent(0), y.extent(1)}, {0, 0}}, y);
+}
+/// All elements of a matrix to one number, rounded once.
+template <class E, class Y>
+void fill(E const& ex, double number, Y const& y) {
+  auto const value = store_as<typename Y::value_type>(number);
+  kernels::copy(ex, everywhere<Y>{&value, dynamic_extents<2>{y.extent(0), y.extent(1)}, {0, 0}}, y);
+  ex.fence();  // `value` is ours
 }
 
 /// A vector as a matrix of one row.

@@ -11,12 +11,17 @@ GRAFT_INLINE void typed(operand const& m, F const& f) {
   else f(m.as<float16>());
 }
 
-/// MT rows x NV vectors of 16 columns: y <- chain of fma over `depth` terms from y; `more`: from +0, then added to y.
+/// A chain from +0 and the y that it belongs to.
+GRAFT_INLINE lanes finish(lanes sum, lanes y, expand_ending const& end, index_t column) {
+  return end.delta != nullptr ? fma(load(end.delta + column), sum, y) : add(y, sum);
+}
+
+/// MT rows x NV vectors of 16 columns: y <- chain of fma over `depth` terms from y, or as `end` says.
 template <int MT, int NV, class TW>
 void expand_tile(float const* v, index_t vrow, index_t vcolumn, index_t depth, TW const* w, index_t ldw,
-                 operand const& y, bool more) {
+                 operand const& y, expand_ending const& end) {
   lanes c[MT * NV];
-  if (more) repeat<MT * NV>([&](auto i) __attribute__((always_inline)) { c[i] = zero(); });
+  if (end.from_zero()) repeat<MT * NV>([&](auto i) __attribute__((always_inline)) { c[i] = zero(); });
   else
     typed(y, [&](auto* p) __attribute__((always_inline)) {
       repeat<MT * NV>([&](auto i) __attribute__((always_inline)) { c[i] = load(p + i / NV * y.row + 16 * (i % NV)); });
@@ -30,9 +35,13 @@ void expand_tile(float const* v, index_t vrow, index_t vcolumn, index_t depth, T
     });
   }
   typed(y, [&](auto* p) __attribute__((always_inline)) {
-    if (more)
-      repeat<MT * NV>(
-          [&](auto i) __attribute__((always_inline)) { c[i] = add(load(p + i / NV * y.row + 16 * (i % NV)), c[i]); });
+    if (end.from_zero())
+      repeat<MT * NV>([&](auto i) __attribute__((always_inline)) {
+        c[i] = finish(c[i], load(p + i / NV * y.row + 16 * (i % NV)), end, 16 * (i % NV));
+      });
+    if (end.result != nullptr)
+      repeat<MT * NV>([&](auto i)
+                          __attribute__((always_inline)) { c[i] = mul(load(end.result + 16 * (i % NV)), c[i]); });
     repeat<MT * NV>([&](auto i) __attribute__((always_inline)) { store(p + i / NV * y.row + 16 * (i % NV), c[i]); });
   });
 }
@@ -40,47 +49,56 @@ void expand_tile(float const* v, index_t vrow, index_t vcolumn, index_t depth, T
 /// `rows` rows (at most row_tile_expand) x 64 columns.
 template <class TW>
 void expand_panel(float const* v, index_t vrow, index_t vcolumn, index_t rows, index_t depth, TW const* w, index_t ldw,
-                  operand const& y, bool more) {
+                  operand const& y, expand_ending const& end) {
   constexpr int NV = vector_tile_expand;
   for (int i = 0; i < 4; i += NV) {
     TW const* const wi = w + 16 * i;
+    expand_ending const ei = end.at(16 * i);
     index_t t = 0;
     if constexpr (row_tile_expand == 6 && std::is_same_v<TW, float>)
       if (rows == 6) {
-        expand_tile<6, NV>(v, vrow, vcolumn, depth, wi, ldw, y.at(0, 16 * i), more);
+        expand_tile<6, NV>(v, vrow, vcolumn, depth, wi, ldw, y.at(0, 16 * i), ei);
         continue;
       }
     if constexpr (row_tile_expand >= 4 && std::is_same_v<TW, float>)
       for (; rows - t >= 4; t += 4)
-        expand_tile<4, NV>(v + t * vrow, vrow, vcolumn, depth, wi, ldw, y.at(t, 16 * i), more);
+        expand_tile<4, NV>(v + t * vrow, vrow, vcolumn, depth, wi, ldw, y.at(t, 16 * i), ei);
     if constexpr (row_tile_expand >= 2)
       for (; rows - t >= 2; t += 2)
-        expand_tile<2, NV>(v + t * vrow, vrow, vcolumn, depth, wi, ldw, y.at(t, 16 * i), more);
-    for (; t < rows; ++t) expand_tile<1, NV>(v + t * vrow, vrow, vcolumn, depth, wi, ldw, y.at(t, 16 * i), more);
+        expand_tile<2, NV>(v + t * vrow, vrow, vcolumn, depth, wi, ldw, y.at(t, 16 * i), ei);
+    for (; t < rows; ++t) expand_tile<1, NV>(v + t * vrow, vrow, vcolumn, depth, wi, ldw, y.at(t, 16 * i), ei);
   }
 }
 
 /// `rows` rows x one vector.
 inline void expand_vector(float const* v, index_t vrow, index_t vcolumn, index_t rows, index_t depth, float const* w,
-                          index_t ldw, operand const& y, bool more) {
+                          index_t ldw, operand const& y, expand_ending const& end) {
   index_t t = 0;
   if constexpr (row_tile_expand == 6)
-    if (rows == 6) return expand_tile<6, 1>(v, vrow, vcolumn, depth, w, ldw, y, more);
+    if (rows == 6) return expand_tile<6, 1>(v, vrow, vcolumn, depth, w, ldw, y, end);
   if constexpr (row_tile_expand >= 4)
-    for (; t + 4 <= rows; t += 4) expand_tile<4, 1>(v + t * vrow, vrow, vcolumn, depth, w, ldw, y.at(t, 0), more);
-  for (; t < rows; ++t) expand_tile<1, 1>(v + t * vrow, vrow, vcolumn, depth, w, ldw, y.at(t, 0), more);
+    for (; t + 4 <= rows; t += 4) expand_tile<4, 1>(v + t * vrow, vrow, vcolumn, depth, w, ldw, y.at(t, 0), end);
+  for (; t < rows; ++t) expand_tile<1, 1>(v + t * vrow, vrow, vcolumn, depth, w, ldw, y.at(t, 0), end);
+}
+inline float const* copied(float const* from, index_t count, float* to) {
+  for (index_t k = 0; k < count; ++k) to[k] = from[k];
+  return to;
 }
 /// The same for the `columns` < 64 at the end of a row; the last ones by way of a copy, so that nothing outside y is touched.
 inline void expand_tail(float const* v, index_t vrow, index_t vcolumn, index_t rows, index_t columns, index_t depth,
-                        float const* w, index_t ldw, operand const& y, bool more) {
+                        float const* w, index_t ldw, operand const& y, expand_ending const& end) {
   index_t i = 0;
-  for (; i + 16 <= columns; i += 16) expand_vector(v, vrow, vcolumn, rows, depth, w + i, ldw, y.at(0, i), more);
+  for (; i + 16 <= columns; i += 16) expand_vector(v, vrow, vcolumn, rows, depth, w + i, ldw, y.at(0, i), end.at(i));
   if (i == columns) return;
   alignas(64) float part[row_tile_expand * 16];
+  alignas(64) float factors[2][16] = {};
+  expand_ending last = end;
+  if (end.delta != nullptr) last.delta = copied(end.delta + i, columns - i, factors[0]);
+  if (end.result != nullptr) last.result = copied(end.result + i, columns - i, factors[1]);
   typed(y, [&](auto* p) __attribute__((always_inline)) {
     for (index_t t = 0; t < rows; ++t) store(part + 16 * t, load_part(p + t * y.row + i, columns - i));
   });
-  expand_vector(v, vrow, vcolumn, rows, depth, w + i, ldw, {part, storage::fp32, 16, 1}, more);
+  expand_vector(v, vrow, vcolumn, rows, depth, w + i, ldw, {part, storage::fp32, 16, 1}, last);
   typed(y, [&](auto* p) __attribute__((always_inline)) {
     for (index_t t = 0; t < rows; ++t) store_part(p + t * y.row + i, load(part + 16 * t), columns - i);
   });
@@ -88,22 +106,23 @@ inline void expand_tail(float const* v, index_t vrow, index_t vcolumn, index_t r
 
 /// One tile of at most row_tile_expand rows of y, which is row-major, against all panels of a block of columns.
 inline void expand_row_tile(float const* v, index_t vrow, index_t vcolumn, index_t rows, index_t depth,
-                            expand_block const& b, operand const& y, bool more) {
+                            expand_block const& b, operand const& y, expand_ending const& end) {
   for (index_t c = 0; c < b.columns; c += panel_width) {
     index_t const columns = b.columns - c < panel_width ? b.columns - c : panel_width;
     auto const* const w = static_cast<std::byte const*>(b.w) + c / panel_width * b.panel_bytes;
     operand const yc = y.at(0, c);
+    expand_ending const ec = end.at(c);
     if (c + 3 * panel_width <= b.columns)  // rows of y are more streams than the hardware follows
       for (index_t t = 0; t < rows; ++t)
         for (index_t i = 0; i < panel_width; i += y.kind == storage::fp32 ? 16 : 32)
           __builtin_prefetch(yc.at(t, 2 * panel_width + i).data, 1);
     if (columns < panel_width)
-      expand_tail(v, vrow, vcolumn, rows, columns, depth, static_cast<float const*>(b.tail), panel_width, yc, more);
+      expand_tail(v, vrow, vcolumn, rows, columns, depth, static_cast<float const*>(b.tail), panel_width, yc, ec);
     else if (b.kind == storage::fp32)
-      expand_panel(v, vrow, vcolumn, rows, depth, reinterpret_cast<float const*>(w), b.ldw, yc, more);
+      expand_panel(v, vrow, vcolumn, rows, depth, reinterpret_cast<float const*>(w), b.ldw, yc, ec);
     else if (b.kind == storage::bf16)
-      expand_panel(v, vrow, vcolumn, rows, depth, reinterpret_cast<bfloat16 const*>(w), b.ldw, yc, more);
-    else expand_panel(v, vrow, vcolumn, rows, depth, reinterpret_cast<float16 const*>(w), b.ldw, yc, more);
+      expand_panel(v, vrow, vcolumn, rows, depth, reinterpret_cast<bfloat16 const*>(w), b.ldw, yc, ec);
+    else expand_panel(v, vrow, vcolumn, rows, depth, reinterpret_cast<float16 const*>(w), b.ldw, yc, ec);
   }
 }
 
@@ -111,14 +130,16 @@ inline void expand_row_tile(float const* v, index_t vrow, index_t vcolumn, index
 /// registers and used at once.
 template <int MT>
 void expand_turned_rows(float const* v, index_t vrow, index_t vcolumn, index_t depth, float const* w, index_t ldw,
-                        operand const& y, index_t columns) {
+                        operand const& y, index_t columns, expand_ending const& end) {
   index_t o = 0;
   for (; o + 16 <= columns; o += 16) {
     float const* const b = w + o * ldw;
     lanes c[MT];
-    typed(y, [&](auto* p) __attribute__((always_inline)) {
-      repeat<MT>([&](auto t) __attribute__((always_inline)) { c[t] = load(p + t * y.row + o); });
-    });
+    if (end.from_zero()) repeat<MT>([&](auto t) __attribute__((always_inline)) { c[t] = zero(); });
+    else
+      typed(y, [&](auto* p) __attribute__((always_inline)) {
+        repeat<MT>([&](auto t) __attribute__((always_inline)) { c[t] = load(p + t * y.row + o); });
+      });
     float const* const ahead = o + 32 <= columns ? b + 16 * ldw : b;
     index_t j = 0;
     for (; j + 4 <= depth; j += 4) {
@@ -140,6 +161,11 @@ void expand_turned_rows(float const* v, index_t vrow, index_t vcolumn, index_t d
       repeat<MT>([&](auto t) __attribute__((always_inline)) { c[t] = fma(splat(v[t * vrow + j * vcolumn]), q, c[t]); });
     }
     typed(y, [&](auto* p) __attribute__((always_inline)) {
+      if (end.from_zero())
+        repeat<MT>([&](auto t)
+                       __attribute__((always_inline)) { c[t] = finish(c[t], load(p + t * y.row + o), end, o); });
+      if (end.result != nullptr)
+        repeat<MT>([&](auto t) __attribute__((always_inline)) { c[t] = mul(load(end.result + o), c[t]); });
       repeat<MT>([&](auto t) __attribute__((always_inline)) { store(p + t * y.row + o, c[t]); });
     });
   }
@@ -148,23 +174,25 @@ void expand_turned_rows(float const* v, index_t vrow, index_t vcolumn, index_t d
     for (; o < columns; ++o)
       for (index_t t = 0; t < MT; ++t) {
         auto& e = p[t * y.row + o];
-        float sum = load_as<float>(e);
+        float sum = end.from_zero() ? 0.0F : load_as<float>(e);
         for (index_t j = 0; j < depth; ++j) sum = std::fma(v[t * vrow + j * vcolumn], w[o * ldw + j], sum);
+        if (end.delta != nullptr) sum = std::fma(end.delta[o], sum, load_as<float>(e));
+        if (end.result != nullptr) sum = end.result[o] * sum;
         e = store_as<std::remove_cvref_t<decltype(e)>>(sum);
       }
   });
 }
 inline void expand_turned(float const* v, index_t vrow, index_t vcolumn, index_t rows, index_t depth, float const* w,
-                          index_t ldw, operand const& y, index_t columns) {
+                          index_t ldw, operand const& y, index_t columns, expand_ending const& end) {
   for (index_t t = 0; t < rows;) {
     if constexpr (row_tile_expand >= 4)
       if (rows - t >= 2) {
-        if (rows - t >= 4) expand_turned_rows<4>(v + t * vrow, vrow, vcolumn, depth, w, ldw, y.at(t, 0), columns);
-        else expand_turned_rows<2>(v + t * vrow, vrow, vcolumn, depth, w, ldw, y.at(t, 0), columns);
+        if (rows - t >= 4) expand_turned_rows<4>(v + t * vrow, vrow, vcolumn, depth, w, ldw, y.at(t, 0), columns, end);
+        else expand_turned_rows<2>(v + t * vrow, vrow, vcolumn, depth, w, ldw, y.at(t, 0), columns, end);
         t += rows - t >= 4 ? 4 : 2;
         continue;
       }
-    expand_turned_rows<1>(v + t * vrow, vrow, vcolumn, depth, w, ldw, y.at(t, 0), columns);
+    expand_turned_rows<1>(v + t * vrow, vrow, vcolumn, depth, w, ldw, y.at(t, 0), columns, end);
     ++t;
   }
 }
@@ -210,6 +238,20 @@ inline expand_block expand_prepare(expand_problem const& p, index_t rows, index_
   return b;
 }
 
+/// y <- result (y + delta stage), element by element.
+inline void finish_stage(float const* stage, index_t stage_row, index_t rows, index_t columns, expand_problem const& p,
+                         operand const& y, index_t first) {
+  typed(y, [&](auto* out) {
+    for (index_t t = 0; t < rows; ++t)
+      for (index_t i = 0; i < columns; ++i) {
+        auto& e = out[t * y.row + i * y.column];
+        float sum = std::fma(p.delta[first + i], stage[t * stage_row + i], load_as<float>(e));
+        if (p.result != nullptr) sum = p.result[first + i] * sum;
+        e = store_as<std::remove_cvref_t<decltype(e)>>(sum);
+      }
+  });
+}
+
 /// Rows [r0, r1) and columns [c0, c1), complete. `scratch` holds expand_scratch(p, r1 - r0) floats.
 inline void expand_rows(expand_problem const& p, index_t r0, index_t r1, index_t c0, index_t c1, float* scratch) {
   constexpr index_t chunk = kernels::chunk;
@@ -218,7 +260,8 @@ inline void expand_rows(expand_problem const& p, index_t r0, index_t r1, index_t
   bool const packs_v = expand_packs_v(p);
   if (expand_turns_w(p, r1 - r0))
     return expand_turned(p.v.at(r0, 0).as<float const>(), p.v.row, p.v.column, r1 - r0, p.depth,
-                         p.w.at(c0, 0).as<float const>(), p.w.row, p.y.at(r0, c0), c1 - c0);
+                         p.w.at(c0, 0).as<float const>(), p.w.row, p.y.at(r0, c0), c1 - c0,
+                         expand_ending{false, p.delta, p.result}.at(c0));
   expand_sizes const sizes = expand_sizes_of(p, r1 - r0);
   float* const wpack = scratch;
   float* const vpack = wpack + sizes.w;
@@ -228,11 +271,17 @@ inline void expand_rows(expand_problem const& p, index_t r0, index_t r1, index_t
     for (index_t c = c0; c < c1; c += sizes.columns) {
       index_t const re = r1 - rs < sizes.rows ? r1 : rs + sizes.rows;
       index_t const columns = c1 - c < sizes.columns ? c1 - c : sizes.columns;
-      if (staged) pack(p.y.at(rs, c), re - rs, columns, stage, stage_row);
+      if (staged && p.delta != nullptr)
+        for (index_t t = 0; t < re - rs; ++t)
+          std::memset(stage + t * stage_row, 0, sizeof(float) * static_cast<std::size_t>(columns));
+      else if (staged) pack(p.y.at(rs, c), re - rs, columns, stage, stage_row);
       for (index_t q = 0; q < chunks; ++q) {
         index_t const j0 = q * chunk;
         index_t const depth = p.depth - j0 < chunk ? p.depth - j0 : chunk;
         expand_block const block = expand_prepare(p, re - rs, c, columns, j0, depth, wpack);
+        // A stage of sums from +0 meets its y afterwards.
+        bool const ends = q + 1 == chunks && (!staged || p.delta == nullptr);
+        expand_ending const end = expand_ending{q > 0, staged ? nullptr : p.delta, ends ? p.result : nullptr}.at(c);
         for (index_t rg = rs; rg < re; rg += expand_row_group) {
           index_t const group_end = re - rg < expand_row_group ? re : rg + expand_row_group;
           float const* v = p.v.at(rg, j0).as<float const>();
@@ -253,12 +302,13 @@ inline void expand_rows(expand_problem const& p, index_t r0, index_t r1, index_t
             float const* const vt = v + (t - rg) * vrow;
             operand const y =
                 staged ? operand{stage + (t - rs) * stage_row, storage::fp32, stage_row, 1} : p.y.at(t, c);
-            expand_row_tile(vt, vrow, vcolumn, rows, depth, block, y, q > 0);
+            expand_row_tile(vt, vrow, vcolumn, rows, depth, block, y, end);
             t += rows;
           }
         }
       }
-      if (staged) unpack(stage, stage_row, re - rs, columns, p.y.at(rs, c));
+      if (staged && p.delta != nullptr) finish_stage(stage, stage_row, re - rs, columns, p, p.y.at(rs, c), c);
+      else if (staged) unpack(stage, stage_row, re - rs, columns, p.y.at(rs, c));
     }
 }
 

@@ -83,9 +83,9 @@ level_functions const& shared_host_functions();
 
 inline namespace GRAFT_TARGET {
 
-/// Is y computed in a copy? When it is not row-major, or 16-bit with more than one chunk (it must be rounded once).
+/// Is y computed in a copy? When it is not row-major, or 16-bit (rounded once) or scaled afterwards with more than one chunk.
 [[nodiscard]] inline bool expand_is_staged(expand_problem const& p) {
-  return p.y.column != 1 || (p.y.kind != storage::fp32 && p.depth > kernels::chunk);
+  return p.y.column != 1 || ((p.y.kind != storage::fp32 || p.delta != nullptr) && p.depth > kernels::chunk);
 }
 /// v is broadcast element by element; it is copied when it is narrow, unscaled or spread over too many pages.
 [[nodiscard]] inline bool expand_packs_v(expand_problem const& p) {

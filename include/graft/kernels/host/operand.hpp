@@ -63,6 +63,7 @@ struct shrink_problem {
 };
 
 /// y += (scale v) w^T with `depth` terms an element; the scale may sit on w (after exchanging the two).
+/// With factors of the columns: y <- result (y + delta (...)).
 struct expand_problem {
   operand v;
   operand w;
@@ -72,6 +73,19 @@ struct expand_problem {
   index_t depth;
   float scale;
   bool scale_on_w;
+  float const* delta = nullptr;
+  float const* result = nullptr;
+};
+
+/// What becomes of a chain: with neither flag nor factors it starts from y and is the new y.
+struct expand_ending {
+  bool more;  // chunks after the first: from +0, then added to y
+  float const* delta;
+  float const* result;
+  [[nodiscard]] GRAFT_FN bool from_zero() const { return more || delta != nullptr; }
+  [[nodiscard]] GRAFT_FN expand_ending at(index_t column) const {
+    return {more, delta == nullptr ? nullptr : delta + column, result == nullptr ? nullptr : result + column};
+  }
 };
 
 }  // namespace graft::inline GRAFT_CONTRACT::detail
