@@ -8,6 +8,7 @@
 #include <catch2/catch_test_macros.hpp>
 
 #include "kernels/parity.hpp"
+#include "support/resources.hpp"
 #include "support/tolerance.hpp"
 
 using graft::as_const;
@@ -455,4 +456,159 @@ TEST_CASE("an input may be broadcast with strides of 0", "[kernels][low_rank_add
               ex, as_const(p.y.view()), layout::contiguous, expected.view(),
               [&](auto const& e, auto const& y) { low_rank_add(e, one_row, p.a.view(), one_value, y, 0.7); }) == "");
   });
+}
+
+namespace {
+
+/// f(factors) of the kinds that methods take: VeRA's, DoRA's, all, and the one that LoRA's dropout takes.
+template <class V, class F>
+void with_factors(int kind, V const& rank, V const& delta, V const& result, F const& f) {
+  using none = graft::none_t;
+  if (kind == 0) f(graft::low_rank_factors<V, V, none>{rank, delta, {}});
+  else if (kind == 1) f(graft::low_rank_factors<none, none, V>{{}, {}, result});
+  else if (kind == 2) f(graft::low_rank_factors<V, V, V>{rank, delta, result});
+  else f(graft::low_rank_factors<none, V, none>{{}, delta, {}});
+}
+
+/// The formula in double of the values, and of their magnitudes.
+template <class P, class V>
+double scaled_element(P& p, V const& rank, V const& delta, V const& result, double scale, int kind, index_t t,
+                      index_t o, bool absolute) {
+  auto const value = [&](double v) { return absolute ? std::abs(v) : v; };
+  double sum = 0;
+  for (index_t j = 0; j < p.b.view().extent(1); ++j) {
+    double v = 0;
+    for (index_t k = 0; k < p.x.view().extent(1); ++k)
+      v += value(graft::load_as<double>(p.x.view()(t, k)) * graft::load_as<double>(p.a.view()(j, k)));
+    v *= value(scale) * (kind == 0 || kind == 2 ? value(graft::load_as<double>(rank(j))) : 1.0);
+    sum += v * value(graft::load_as<double>(p.b.view()(o, j)));
+  }
+  if (kind != 1) sum *= value(graft::load_as<double>(delta(o)));
+  sum += value(graft::load_as<double>(p.y.view()(t, o)));
+  return kind == 1 || kind == 2 ? sum * value(graft::load_as<double>(result(o))) : sum;
+}
+
+}  // namespace
+
+TEST_CASE("factors, checked by hand", "[kernels][low_rank_add]") {
+  // x A^T = [7, -1]; rank makes [14, 1]; B gives [16, 41].
+  std::vector<float> const x{1, 2, 3}, a{1, 0, 2, 0, 1, -1}, b{1, 2, 3, -1};
+  std::vector<float> const rank{2, -1}, delta{3, -1}, result{10, 0.5F};
+  for_each_executor([&](std::string const& name, auto const& ex) {
+    INFO(name);
+    std::vector<float> y{1, 1};
+    low_rank_add(ex, view(x, 1, 3), view(a, 2, 3), view(b, 2, 2), view(y, 1, 2), 1.0,
+                 graft::low_rank_factors<decltype(view(rank)), decltype(view(rank)), decltype(view(rank))>{
+                     view(rank), view(delta), view(result)});
+    CHECK(y == std::vector<float>{490, -20});
+    y = {1, 1};  // y + 2 [5, 22]
+    low_rank_add(ex, view(x, 1, 3), view(a, 2, 3), view(b, 2, 2), view(y, 1, 2), 2.0,
+                 graft::low_rank_factors<graft::none_t, graft::none_t, decltype(view(rank))>{{}, {}, view(result)});
+    CHECK(y == std::vector<float>{110, 22.5F});
+    y = {1, 1};  // no ranks: the result is still scaled
+    low_rank_add(ex, view(x, 1, 3), view(a.data(), 0, 3), view(b.data(), 2, 0), view(y, 1, 2), 2.0,
+                 graft::low_rank_factors<graft::none_t, graft::none_t, decltype(view(rank))>{{}, {}, view(result)});
+    CHECK(y == std::vector<float>{10, 0.5F});
+  });
+}
+
+TEST_CASE("factors: every executor and instruction set has the bits of reference, within the bound",
+          "[kernels][low_rank_add][parity]") {
+  tally t;
+  random_bits bits(77);
+  int turn = 0;
+  auto const check = [&]<class X, class P, class F, class Y>(std::vector<shape> const& shapes) {
+    using sums = graft::accumulate_t<X, P, F, Y>;
+    for (shape const& s : shapes) {
+      int const kind = ++turn % 4;
+      auto const l = draw_layouts(bits);
+      problem<X, P, P, Y> p(s, l, static_cast<std::uint64_t>(turn));
+      auto const rank = random_numbers<F>(2 * s.r, 11);
+      auto const delta = random_numbers<F>(2 * s.m, 12);
+      auto const result = random_numbers<F>(2 * s.m, 13);
+      auto const vector = [&](std::vector<F> const& v, index_t count) {  // side by side, or every other
+        return graft::tensor_view<F const, graft::dynamic_extents<1>, graft::host_space, graft::no_unit_dimension>{
+            v.data(), graft::dynamic_extents<1>{count}, {turn % 3 == 0 ? 2 : 1}};
+      };
+      auto const run_with = [&](auto const& ex, auto const& y) {
+        with_factors(kind, vector(rank, s.r), vector(delta, s.m), vector(result, s.m), [&](auto const& factors) {
+          low_rank_add(ex, p.x.view(), p.a.view(), p.b.view(), y, 0.75, factors);
+        });
+      };
+      matrix<Y> expected(s.T, s.m);
+      expected.assign(p.y.view());
+      run_with(graft::reference{}, expected.view());
+      auto const describe = [&] {
+        return "factors " + std::to_string(kind) + ", " + s.text() + ", " + l.text() + ", " + type_name<X>() + ", " +
+               type_name<P>() + ", " + type_name<F>() + ", " + type_name<Y>();
+      };
+      if (products(s, uses::all) < 40000) {
+        std::string complaint;
+        for (index_t i = 0; i < s.T; ++i)
+          for (index_t o = 0; o < s.m; ++o) {
+            auto const at = [&](bool absolute) {
+              return scaled_element(p, vector(rank, s.r), vector(delta, s.m), vector(result, s.m), 0.75, kind, i, o,
+                                    absolute);
+            };
+            double const most =
+                with_rounding<Y>(at(false), (static_cast<double>(s.n) / 16 + 20 + static_cast<double>(s.r) + 4) *
+                                                unit_roundoff<sums>() * at(true));
+            double const error = std::abs(graft::load_as<double>(expected.view()(i, o)) - at(false));
+            if (!(error <= most)) complaint = "reference is " + std::to_string(error / most) + " times its bound away";
+          }
+        t.add(complaint, describe);
+      }
+      compare_levels<Y>(t, as_const(p.y.view()), l.y, as_const(expected.view()), run_with, describe);
+      compare_threads<Y>(t, as_const(p.y.view()), l.y, as_const(expected.view()), run_with, describe);
+    }
+  };
+  check.operator()<float, float, float, float>(sampled_shapes(48, uses::all, 300000));
+  check.operator()<float, float, float, float>(tiny_shapes());
+  check.operator()<bfloat16, float, bfloat16, bfloat16>(sampled_shapes(24, uses::all, 300000));
+  check.operator()<float, float16, float, float16>(sampled_shapes(24, uses::all, 300000));
+  check.operator()<float, double, float, float>(sampled_shapes(12, uses::all, 100000));
+  CHECK(t.text() == "");
+}
+
+TEST_CASE("factors: memory of float is read as it lies there, and scratch is what was asked for",
+          "[kernels][low_rank_add]") {
+  for (shape const& s : {shape{1, 700, 16, 300}, shape{8, 65, 17, 129}, shape{70, 33, 600, 70}, shape{3, 9, 2, 15}}) {
+    INFO(s.text());
+    problem<float, float, float, float> p(
+        s, {layout::contiguous, layout::contiguous, layout::contiguous, layout::contiguous}, 5);
+    auto const d = random_numbers<float>(s.r, 1);
+    auto const c = random_numbers<float>(s.m, 2);
+    auto const narrow = random_numbers<bfloat16>(s.m, 3);
+    auto const check = [&](auto const& factors) {
+      for_each_host_executor([&](std::string const& name, auto ex) {
+        INFO(name);
+        watched_resource memory;
+        ex.scratch = &memory;
+        auto const bytes = low_rank_add.scratch_bytes(ex, p.x.view(), p.a.view(), p.b.view(), p.y.view(), 1.0, factors);
+        low_rank_add(ex, p.x.view(), p.a.view(), p.b.view(), p.y.view(), 1.0, factors);
+        CHECK(memory.bytes == bytes);
+        CHECK(memory.allocations <= 1);
+        CHECK_FALSE(memory.overrun);
+      });
+    };
+    check(graft::low_rank_factors<decltype(view(d)), decltype(view(c)), graft::none_t>{view(d), view(c), {}});
+    check(graft::low_rank_factors<decltype(view(d)), graft::none_t, decltype(view(narrow))>{view(d), {}, view(narrow)});
+  }
+}
+
+TEST_CASE("factors that do not fit are refused before anything is written", "[kernels][low_rank_add]") {
+  graft::serial const ex;
+  std::vector<float> x(6), a(6), b(8), y(8, 7), d(2), c(4), long_one(5);
+  auto const call = [&](auto const& factors) {
+    low_rank_add(ex, view(x, 2, 3), view(a, 2, 3), view(b, 4, 2), view(y, 2, 4), 1.0, factors);
+  };
+  using vector = decltype(view(d));
+  using none = graft::none_t;
+  CHECK_THROWS_AS(call(graft::low_rank_factors<vector, none, none>{view(c), {}, {}}), graft::shape_error);
+  CHECK_THROWS_AS(call(graft::low_rank_factors<none, vector, none>{{}, view(d), {}}), graft::shape_error);
+  CHECK_THROWS_AS(call(graft::low_rank_factors<none, none, vector>{{}, {}, view(long_one)}), graft::shape_error);
+  CHECK_THROWS_AS(call(graft::low_rank_factors<none, vector, none>{{}, view(y.data(), 4), {}}), graft::argument_error);
+  CHECK_THROWS_AS(call(graft::low_rank_factors<none, none, vector>{{}, {}, view(static_cast<float*>(nullptr), 4)}),
+                  graft::argument_error);
+  CHECK(y == std::vector<float>(8, 7));
 }
