@@ -85,7 +85,7 @@ template <class Tuple, std::size_t... I>
 consteval bool biases_last(std::index_sequence<I...>) {
   bool seen = false;
   bool good = true;
-  auto const next = [&](bool has_bias, bool transforms) {
+  [[maybe_unused]] auto const next = [&](bool has_bias, bool transforms) {
     if (transforms && seen) good = false;
     if (has_bias) seen = true;
   };
