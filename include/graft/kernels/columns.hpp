@@ -200,8 +200,9 @@ struct divide_fn {
       graft::detail::expects_output(verb, "c", c);
       graft::detail::expects_disjoint(verb, "c", c, "g", g);
       graft::detail::expects_disjoint(verb, "c", c, "n", n);
-      ex.league(graft::detail::tiles(c.extent(0), graft::detail::column_tile), 0,
-                graft::detail::divide_body<G, N, C, Add, accumulate>{g, n, c, static_cast<accumulate>(at_zero.value())});
+      ex.league(
+          graft::detail::tiles(c.extent(0), graft::detail::column_tile), 0,
+          graft::detail::divide_body<G, N, C, Add, accumulate>{g, n, c, static_cast<accumulate>(at_zero.value())});
     }
   }
 };

@@ -5,7 +5,6 @@
 
 #include <cmath>
 #include <cstddef>
-#include <limits>
 #include <string_view>
 #include <type_traits>
 
@@ -22,33 +21,7 @@
 namespace graft::inline GRAFT_CONTRACT {
 namespace detail {
 
-/// A square of a norm by the Gram expansion, and whether it may be used: not where its terms cancel, and not near the ends of
-/// the range.
-template <class Accumulate>
-struct squared_norm {
-  Accumulate value;
-  bool sound;
-};
-
 inline namespace GRAFT_TARGET {
-
-/// |w|^2 + 2 s b.u + s^2 b.p with u = A w and p = (A A^T) b.
-template <class Accumulate, class B>
-GRAFT_FN squared_norm<Accumulate> expanded_norm(Accumulate ww, Accumulate const* u, Accumulate const* p, B const& b,
-                                                index_t r, Accumulate s) {
-  constexpr Accumulate tiny = std::is_same_v<Accumulate, float> ? Accumulate(0x1p-96) : Accumulate(0x1p-960);
-  Accumulate sum{0};
-  Accumulate size{0};
-  for (index_t j = 0; j < r; ++j) {
-    Accumulate const bj = b(j);
-    sum = std::fma(bj, std::fma(s, p[j], u[j] + u[j]), sum);
-    size = std::fma(std::fabs(bj), std::fma(std::fabs(s), std::fabs(p[j]), std::fabs(u[j] + u[j])), size);
-  }
-  Accumulate const value = std::fma(s, sum, ww);
-  Accumulate const all = std::fma(std::fabs(s), size, ww);
-  // A quarter: the relative error of the sum is at most four times that of its terms.
-  return {value, value >= Accumulate(0.25) * all && value > tiny && value <= (std::numeric_limits<Accumulate>::max)()};
-}
 
 /// Generic body: a tile of rows; one group a rank, and one for |w|^2. Rows that the expansion cannot do are summed in fp64.
 template <class W, class B, class A, class Base, class N, class Accumulate>
@@ -283,3 +256,6 @@ inline constexpr row_norms_fn row_norms{};
 }  // namespace GRAFT_TARGET
 }  // namespace kernels
 }  // namespace graft::inline GRAFT_CONTRACT
+
+// The host body belongs to the verb: whoever sees the verb sees it, whatever is included in which order.
+#include <graft/kernels/host/row_norms.hpp>

@@ -12,6 +12,8 @@
 #pragma once
 
 #include <cmath>
+#include <limits>
+#include <type_traits>
 
 #include <graft/config.hpp>
 #include <graft/contracts.hpp>
@@ -62,6 +64,14 @@ struct grid_tile {
         count(tile_extent(extent, first, block)) {}
 };
 
+/// A square of a norm by the Gram expansion, and whether it may be used: not where its terms cancel, and not near the ends of
+/// the range.
+template <class Accumulate>
+struct squared_norm {
+  Accumulate value;
+  bool sound;
+};
+
 inline namespace GRAFT_TARGET {
 
 /// sum[t] = sum over k < n of w(k) x(t, k), by one group of lanes.
@@ -88,6 +98,30 @@ GRAFT_FN void chain_short_axis(index_t r, V const& v, W const& w, Accumulate (&s
     }
     for (int t = 0; t < R; ++t) sum[t] = j0 == 0 ? part[t] : sum[t] + part[t];
   }
+}
+
+/// Numbers side by side.
+struct plain_vector {
+  float const* data;
+  GRAFT_FN float operator()(index_t j) const { return data[j]; }
+};
+
+/// |w|^2 + 2 s b.u + s^2 b.p with u = A w and p = (A A^T) b.
+template <class Accumulate, class B>
+GRAFT_FN squared_norm<Accumulate> expanded_norm(Accumulate ww, Accumulate const* u, Accumulate const* p, B const& b,
+                                                index_t r, Accumulate s) {
+  constexpr Accumulate tiny = std::is_same_v<Accumulate, float> ? Accumulate(0x1p-96) : Accumulate(0x1p-960);
+  Accumulate sum{0};
+  Accumulate size{0};
+  for (index_t j = 0; j < r; ++j) {
+    Accumulate const bj = b(j);
+    sum = std::fma(bj, std::fma(s, p[j], u[j] + u[j]), sum);
+    size = std::fma(std::fabs(bj), std::fma(std::fabs(s), std::fabs(p[j]), std::fabs(u[j] + u[j])), size);
+  }
+  Accumulate const value = std::fma(s, sum, ww);
+  Accumulate const all = std::fma(std::fabs(s), size, ww);
+  // A quarter: the relative error of the sum is at most four times that of its terms.
+  return {value, value >= Accumulate(0.25) * all && value > tiny && value <= (std::numeric_limits<Accumulate>::max)()};
 }
 
 }  // namespace GRAFT_TARGET

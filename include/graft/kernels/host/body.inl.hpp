@@ -7,3 +7,4 @@
 #include <graft/kernels/host/dots.inl.hpp>
 //
 #include <graft/kernels/host/chains.inl.hpp>
+#include <graft/kernels/host/norms.inl.hpp>

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Chains of fma over the short axis, for one instruction set, and the table of what the level offers. Bits: those of the
-// generic bodies. Included once per level by levels.hpp, after dots.inl.hpp.
+// Chains of fma over the short axis, for one instruction set. Bits: those of the generic bodies. Included once per level by levels.hpp, after dots.inl.hpp.
 namespace graft::inline GRAFT_CONTRACT::detail::inline GRAFT_TARGET::GRAFT_LEVEL {
 
 /// f(pointer) with the elements' own type: once around many loads or stores, so that the sums between exist once only.
@@ -310,11 +309,6 @@ inline void expand_rows(expand_problem const& p, index_t r0, index_t r1, index_t
       if (staged && p.delta != nullptr) finish_stage(stage, stage_row, re - rs, columns, p, p.y.at(rs, c), c);
       else if (staged) unpack(stage, stage_row, re - rs, columns, p.y.at(rs, c));
     }
-}
-
-inline level_functions const& functions() {
-  static constexpr level_functions table{&shrink_chunk, &shrink_rows, &combine_chunks, &expand_rows, &unpack};
-  return table;
 }
 
 }  // namespace graft::inline GRAFT_CONTRACT::detail::inline GRAFT_TARGET::GRAFT_LEVEL

@@ -42,9 +42,18 @@ inline constexpr index_t packed_row = kernels::chunk + row_padding;
   return scratch_block::rounded(sizeof(float) * static_cast<std::size_t>(count));
 }
 
+/// Rows of W whose norms are taken while a chunk of A is packed, of these at a time, and ranks of A that L1 holds with them.
+inline constexpr index_t norm_row_block = 48;
+inline constexpr index_t norm_row_step = 6;
+inline constexpr index_t norm_rank_step = 8;
 /// Floats of scratch of shrink_chunk and shrink_rows.
 [[nodiscard]] constexpr index_t shrink_scratch(index_t ranks) {
   return (shrink_row_step + (ranks < shrink_rank_step ? ranks : shrink_rank_step)) * packed_row;
+}
+
+/// Floats of scratch of norm_rows: u, p, b and |w|^2 of a block of rows, and what shrink_rows takes.
+[[nodiscard]] constexpr index_t norm_scratch(index_t ranks) {
+  return norm_row_block * (2 * ranks + (ranks + 15) / 16 * 16 + 1) + norm_row_step * packed_row + shrink_scratch(ranks);
 }
 
 /// A block of columns of w, ready to be streamed.
@@ -74,6 +83,7 @@ struct level_functions {
   void (*combine_chunks)(float const*, index_t, index_t, index_t, index_t, float, float*);
   void (*expand_rows)(expand_problem const&, index_t, index_t, index_t, index_t, float*);
   void (*unpack)(float const*, index_t, index_t, index_t, operand const&);
+  void (*norm_rows)(norm_problem const&, index_t, index_t, float const*, float*);
 };
 
 #if defined(GRAFT_HOST_BODIES_ELSEWHERE) || defined(GRAFT_HOST_BODIES_HERE)

@@ -77,6 +77,19 @@ struct expand_problem {
   float const* result = nullptr;
 };
 
+/// norms(o) = | w(o) + scale sum over j of b(o, j) a(j) |; base and norms are columns. Null: base, and b and a of no ranks.
+struct norm_problem {
+  operand w;
+  operand a;
+  operand b;
+  operand base;
+  operand norms;
+  index_t rows;
+  index_t ranks;
+  index_t length;
+  float scale;
+};
+
 /// What becomes of a chain: with neither flag nor factors it starts from y and is the new y.
 struct expand_ending {
   bool more;  // chunks after the first: from +0, then added to y
