@@ -9,6 +9,9 @@
 #include <graft/adapters/dora_training.hpp>
 #include <graft/adapters/initialize.hpp>
 #include <graft/adapters/lora.hpp>
+#include <graft/adapters/lora_dropout.hpp>
+#include <graft/adapters/lora_embedding.hpp>
+#include <graft/adapters/lora_experts.hpp>
 #include <graft/adapters/lora_fa.hpp>
 #include <graft/adapters/merging.hpp>
 #include <graft/adapters/vera.hpp>

@@ -84,3 +84,10 @@
   if constexpr (::graft::tensor<V>)                           \
     static_assert(!std::is_const_v<typename V::element_type>, \
                   "graft::" verb ": " name " is written, so its elements must not be const");
+#define GRAFT_MANDATE_IDS(verb, E, Ids)                                                                    \
+  static_assert(::graft::is_id_list<Ids>,                                                                  \
+                "graft::" verb ": ids must be a list of them; wrap the data: graft::ids(pointer, count)"); \
+  if constexpr (::graft::is_id_list<Ids>)                                                                  \
+    static_assert(!::graft::executor<E> || ::graft::can_access<E, Ids>,                                    \
+                  "graft::" verb                                                                           \
+                  ": ids lie in a memory space that this executor cannot touch; use an executor of that space");

@@ -8,7 +8,9 @@
 #include <graft/kernels/copy.hpp>
 #include <graft/kernels/dropout.hpp>
 #include <graft/kernels/expand_add.hpp>
+#include <graft/kernels/gather.hpp>
 #include <graft/kernels/low_rank_add.hpp>
+#include <graft/kernels/mask.hpp>
 #include <graft/kernels/outer_add.hpp>
 #include <graft/kernels/override.hpp>
 #include <graft/kernels/panels.hpp>

@@ -146,21 +146,23 @@ struct low_rank {
 }
 
 /// The adapters in the order of the configuration: a list `adapters`, or one whose settings are the configuration itself.
+/// `names` is what precedes A and B; A holds as many times the rank as there are experts.
 template <class T>
-[[nodiscard]] std::vector<low_rank<T>> low_rank_of(test_case const& c) {
+[[nodiscard]] std::vector<low_rank<T>> low_rank_of(test_case const& c, std::string const& names = "lora_",
+                                                   index_t experts = 1) {
   auto const list = c.config.value("adapters", nlohmann::json::array({c.config}));
   std::vector<low_rank<T>> out;
   for (auto const& settings : list) {
     low_rank<T> a;
     std::string const named = "." + settings.value("name", std::string("default"));
-    a.suffix = c.has("lora_A" + named) || list.size() > 1 ? named : "";
-    a.A = c.input<T>("lora_A" + a.suffix, 2);
-    a.B = c.input<T>("lora_B" + a.suffix, 2);
+    a.suffix = c.has(names + "A" + named) || list.size() > 1 ? named : "";
+    a.A = c.input<T>(names + "A" + a.suffix, 2);
+    a.B = c.input<T>(names + "B" + a.suffix, 2);
     for (auto const& bias : {"lora_B.bias" + a.suffix, "lora_B" + a.suffix + ".bias", "lora_bias" + a.suffix})
       if (c.has(bias)) a.bias_name = bias;
     if (!a.bias_name.empty()) a.bias = c.input<T>(a.bias_name);
     else if (settings.value("lora_bias", false)) throw bad_case("lora_bias is set but there is no lora_B.bias");
-    a.scale = scale_of(settings, a.A.rows());
+    a.scale = scale_of(settings, a.A.rows() / experts);
     out.push_back(std::move(a));
   }
   return out;

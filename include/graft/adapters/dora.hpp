@@ -58,6 +58,7 @@ struct dora {
   [[nodiscard]] GRAFT_FN index_t rank() const { return low_rank.rank(); }
   [[nodiscard]] GRAFT_FN index_t in_features() const { return low_rank.in_features(); }
   [[nodiscard]] GRAFT_FN index_t out_features() const { return low_rank.out_features(); }
+  static constexpr bool is_embedding = detail::is_embedding<LowRank>;
   using gradients = dora_gradients<>;
 };
 /// For inference: factors[m] = magnitude / norms, once. `prepare` makes it.
@@ -123,15 +124,11 @@ template <class E, class L, class M, class N, class Factors>
 /// Errors       shape_error, argument_error; data_error for ids out of range; nothing is written then.
 template <class E, class L, class C, class X, class Y>
 void transform_output(E const& ex, prepared_dora<L, C> const& d, X const& x, Y const& y) {
-  constexpr std::size_t rank = detail::rank_of_input<L>;
-  GRAFT_MANDATE_EXECUTOR("transform_output", E)
-  GRAFT_MANDATE_INPUT("transform_output", "x", E, X, rank)
-  GRAFT_MANDATE_OUTPUT("transform_output", "y", E, Y, 2)
-  if constexpr (detail::accepted_input<E, X, rank> && detail::accepted_output<E, Y, 2>) {
+  if constexpr (detail::mandates_dora_input<E, L, X, Y>()) {
     constexpr std::string_view verb = "transform_output";
     detail::expects_low_rank(verb, d.low_rank);
     detail::expects_equal_extents(verb, "factors", d.factors, 0, "B", d.low_rank.B, 0);
-    if constexpr (rank == 2) detail::expects_equal_extents(verb, "x", x, 1, "A", d.low_rank.A, 1);
+    if constexpr (!detail::is_embedding<L>) detail::expects_equal_extents(verb, "x", x, 1, "A", d.low_rank.A, 1);
     detail::expects_shape(verb, "y", y, "x", x, 0, "B", d.low_rank.B, 0);
     detail::expects_output_of(verb, d.low_rank, "y", y);
     detail::expects_disjoint(verb, "y", y, "factors", d.factors);
@@ -244,6 +241,7 @@ void delta_weight(E const& ex, dora<L, M, N> const& d, W const& w, Out const& ou
 
 /// The adapter of output features [first, first + count). Checked.
 template <class L, class M, class N>
+  requires(!detail::is_embedding<L>)
 [[nodiscard]] auto output_rows(dora<L, M, N> const& d, index_t first, index_t count) {
   auto const part = output_rows(d.low_rank, first, count);
   auto const magnitude = detail::slice(d.magnitude, first, count);

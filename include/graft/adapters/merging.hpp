@@ -48,11 +48,13 @@ inline namespace GRAFT_TARGET {
 
 template <class A, class W, class BaseBias>
 void expects_mergeable(std::string_view verb, A const& adapter, W const& w, BaseBias const& base_bias) {
-  if constexpr (low_rank_adapter<A>) expects_merge(verb, "W", adapter, w, base_bias);
-  else if constexpr (additive_adapter<A>)
-    if (w.extent(0) != adapter.out_features() || w.extent(1) != adapter.in_features()) [[unlikely]]
+  if constexpr (low_rank_adapter<A> && !is_embedding<A>) expects_merge(verb, "W", adapter, w, base_bias);
+  else if constexpr (requires { adapter.in_features(); }) {
+    std::size_t const out = is_embedding<A> ? 1 : 0;
+    if (w.extent(out) != adapter.out_features() || w.extent(1 - out) != adapter.in_features()) [[unlikely]]
       raise(shape_error(text("graft::", verb, ": W", shape_text(w), " does not fit an adapter of ",
                              adapter.in_features(), " features in and ", adapter.out_features(), " out")));
+  }
 }
 
 /// An adapter that knows no bias is merged without.

@@ -23,6 +23,7 @@
 #include <graft/config.hpp>
 #include <graft/contracts.hpp>
 #include <graft/view/concepts.hpp>
+#include <graft/view/ids.hpp>
 
 namespace graft::inline GRAFT_CONTRACT {
 
@@ -77,5 +78,10 @@ concept host_executor = executor<E> && std::same_as<typename E::space_type, host
 template <class E, class V>
 concept can_access = executor<E> && (std::same_as<typename E::space_type, typename V::space_type> ||
                                      std::same_as<typename V::space_type, shared_space>);
+
+namespace detail {
+/// `E` may read these ids.
+template <class E, class Ids> concept accepted_ids = is_id_list<Ids> && can_access<E, Ids>;
+}  // namespace detail
 
 }  // namespace graft::inline GRAFT_CONTRACT

@@ -228,6 +228,28 @@ template <class T, class E, class S, int D>
   return tensor_view<T, shape, S, unit>{v.data_handle(), shape{v.extent(1), v.extent(0)}, {v.stride(1), v.stride(0)}};
 }
 
+/// Matrix `i` of a view of three dimensions: one expert of [E, m, n]. Checked.
+template <class T, class E, class S, int D>
+  requires(E::rank() == 3)
+[[nodiscard]] constexpr auto layer(tensor_view<T, E, S, D> const& v, index_t i) {
+  if (i < 0 || i >= v.extent(0)) [[unlikely]]
+    detail::raise(shape_error(detail::text("graft::layer: there is no layer ", i, " of ", detail::shape_text(v))));
+  using shape = extents<E::static_extent(1), E::static_extent(2)>;
+  constexpr int unit = D == 1 || D == 2 ? D - 1 : no_unit_dimension;
+  return tensor_view<T, shape, S, unit>{v.data_handle() + (v.size() == 0 ? 0 : i * v.stride(0)),
+                                        shape{v.extent(1), v.extent(2)},
+                                        {v.stride(1), v.stride(2)}};
+}
+/// The same elements with the last two dimensions exchanged: experts stored [E, n, m] as [E, m, n].
+template <class T, class E, class S, int D>
+  requires(E::rank() == 3)
+[[nodiscard]] GRAFT_FN constexpr auto transposed(tensor_view<T, E, S, D> const& v) {
+  using shape = extents<E::static_extent(0), E::static_extent(2), E::static_extent(1)>;
+  constexpr int unit = D == 2 ? 1 : D == 1 ? 2 : D;
+  return tensor_view<T, shape, S, unit>{
+      v.data_handle(), shape{v.extent(0), v.extent(2), v.extent(1)}, {v.stride(0), v.stride(2), v.stride(1)}};
+}
+
 /// Rows [first, first + count) of a matrix. Checked.
 template <class T, class E, class S, int D>
   requires(E::rank() == 2)

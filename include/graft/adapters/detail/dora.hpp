@@ -23,10 +23,6 @@
 
 namespace graft::inline GRAFT_CONTRACT::detail {
 
-/// An embedding stores a feature a column: its weight is E[V, d].
-template <class L>
-inline constexpr bool is_embedding = requires { requires L::is_embedding; };
-
 /// A dora with norms, or none: what holds the factors, and its name.
 template <class D>
 inline constexpr bool has_norms = requires(D const& d) { requires vector_view<decltype(d.norms)>; };
@@ -46,6 +42,20 @@ consteval bool mandates_dora() {
   if constexpr (has_norms<D>)
     return accepted_vector<E, decltype(D::magnitude)> && accepted_vector<E, decltype(D::norms)>;
   else return false;
+}
+
+/// Types of x (ids of an embedding) and y.
+template <class E, class L, class X, class Y>
+consteval bool mandates_dora_input() {
+  GRAFT_MANDATE_EXECUTOR("transform_output", E)
+  GRAFT_MANDATE_OUTPUT("transform_output", "y", E, Y, 2)
+  if constexpr (is_embedding<L>) {
+    GRAFT_MANDATE_IDS("transform_output", E, X)
+    return accepted_ids<E, X> && accepted_output<E, Y, 2>;
+  } else {
+    GRAFT_MANDATE_INPUT("transform_output", "x", E, X, 2)
+    return accepted_input<E, X, 2> && accepted_output<E, Y, 2>;
+  }
 }
 
 /// What sums of this dora and these views are carried in.
@@ -97,10 +107,6 @@ template <class L, class W>
   if constexpr (is_embedding<L>) return transposed(w);
   else return w;
 }
-/// x of rank 2, or ids.
-template <class L>
-inline constexpr std::size_t rank_of_input = is_embedding<L> ? 1 : 2;
-
 /// y = c * (y + s (x A^T) B^T).
 template <class E, class L, class C, class X, class Y>
 void scale_with_delta(E const& ex, L const& l, C const& c, X const& x, Y const& y) {

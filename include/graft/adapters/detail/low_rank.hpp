@@ -27,6 +27,10 @@ concept low_rank_adapter = requires(L const& l) {
   { l.scale } -> std::convertible_to<scaling>;
 };
 
+/// An embedding stores a feature a column: its weight is E[V, d].
+template <class L>
+inline constexpr bool is_embedding = requires { requires L::is_embedding; };
+
 template <class L>
 struct bias_of {
   using type = none_t;
