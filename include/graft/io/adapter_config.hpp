@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 /// @file
-/// `adapter_config.json` as Hugging Face PEFT writes it, for the LoRA family; and PEFT's rules of which modules it targets.
+/// `adapter_config.json` as Hugging Face PEFT writes it, for LORA and VERA; and PEFT's rules of which modules it targets.
 #pragma once
 
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -37,11 +38,13 @@ struct adapter_config {
   std::string peft_version;
   index_t r = 8;
   double lora_alpha = 8;
-  double lora_dropout = 0;
+  double lora_dropout = 0;  ///< VeRA's vera_dropout too.
   bool use_rslora = false;
   bool use_dora = false;
   bool fan_in_fan_out = false;
   bool lora_bias = false;
+  index_t projection_prng_key = 0;  ///< VeRA: the seed of its projections,
+  bool save_projection = true;      ///< and whether the file holds them.
   std::string bias = "none";                  ///< none, all or lora_only: biases of the base model that were trained.
   std::vector<std::string> target_modules;    ///< Whole names or their ends after a dot,
   std::optional<std::string> target_pattern;  ///< or one regular expression over the whole name,
@@ -56,7 +59,7 @@ struct adapter_config {
   std::vector<std::string> target_parameters;
   std::vector<not_understood> others;  ///< Keys that graft does not know, or knows and does not compute.
 
-  /// Of a type other than LORA only peft_type and peft_version are read.
+  /// Of a type other than LORA and VERA only peft_type and peft_version are read.
   /// Throws file_error, format_error (wrong JSON, a known key of the wrong type), pattern_error.
   [[nodiscard]] static adapter_config read(std::string const& path) {
     file_bytes const bytes = file_bytes::read(path, largest);
@@ -197,7 +200,7 @@ struct key_note {
   std::string_view reason;
 };
 /// Keys that change the result when they are switched on (neither null, false, empty nor zero).
-inline constexpr std::array<key_note, 13> changing_keys{
+inline constexpr std::array<key_note, 12> changing_keys{
     {{"use_qalora", "QA-LoRA averages groups of inputs"},
      {"use_bdlora", "BD-LoRA stores block-diagonal factors"},
      {"alora_invocation_tokens", "activated LoRA depends on the tokens"},
@@ -209,10 +212,9 @@ inline constexpr std::array<key_note, 13> changing_keys{
      {"monteclora_config", "MonteCLoRA samples its factors"},
      {"arrow_config", "Arrow routes between adapters"},
      {"modules_to_tie", "tied modules"},
-     {"ensure_weight_tying", "tied weights share an adapter"},
-     {"use_dora", "DoRA: the magnitude is not applied by LoRA"}}};
+     {"ensure_weight_tying", "tied weights share an adapter"}}};
 /// Keys that say how the adapter was made or is used, and change nothing that is computed from its tensors.
-inline constexpr std::array<std::string_view, 17> harmless_keys{"auto_mapping",
+inline constexpr std::array<std::string_view, 19> harmless_keys{"auto_mapping",
                                                                 "base_model_name_or_path",
                                                                 "inference_mode",
                                                                 "init_lora_weights",
@@ -228,6 +230,8 @@ inline constexpr std::array<std::string_view, 17> harmless_keys{"auto_mapping",
                                                                 "peft_version",
                                                                 "peft_type",
                                                                 "lora_dropout",
+                                                                "d_initial",
+                                                                "init_weights",
                                                                 "r"};
 /// Values of init_lora_weights for which making the adapter, and loading it again, changes the base weight.
 [[nodiscard]] inline bool changes_base(nlohmann::ordered_json const& init) {
@@ -258,21 +262,33 @@ inline adapter_config adapter_config::parse(std::string_view text, std::string c
   in.text("peft_type", c.peft_type);
   if (c.peft_type.empty()) detail::refuse(file, "is missing", "peft_type");
   in.text("peft_version", c.peft_version);
-  if (c.peft_type != "LORA") return c;  // its keys mean other things
+  bool const vera = c.peft_type == "VERA";
+  if (c.peft_type != "LORA" && !vera) return c;  // its keys mean other things
+  if (vera) c.r = 256;
   if (auto const* const v = in.get("r")) {
     if (!v->is_number_integer()) in.wrong("r", "a whole number", *v);
     c.r = v->get<index_t>();
     if (c.r <= 0) in.wrong("r", "positive", *v);
   }
-  in.number("lora_alpha", c.lora_alpha);
-  in.number("lora_dropout", c.lora_dropout);
-  in.boolean("use_rslora", c.use_rslora);
-  in.boolean("use_dora", c.use_dora);
+  if (vera) {
+    in.number("vera_dropout", c.lora_dropout);
+    in.boolean("save_projection", c.save_projection);
+    if (auto const* const v = in.get("projection_prng_key")) {
+      if (!v->is_number_unsigned()) in.wrong("projection_prng_key", "a whole number that is not negative", *v);
+      c.projection_prng_key = static_cast<index_t>(v->get<std::uint64_t>());
+    }
+  } else {
+    in.number("lora_alpha", c.lora_alpha);
+    in.number("lora_dropout", c.lora_dropout);
+    in.boolean("use_rslora", c.use_rslora);
+    in.boolean("use_dora", c.use_dora);
+    in.boolean("lora_bias", c.lora_bias);
+  }
   in.boolean("fan_in_fan_out", c.fan_in_fan_out);
-  in.boolean("lora_bias", c.lora_bias);
   in.text("bias", c.bias);
-  if (c.bias != "none" && c.bias != "all" && c.bias != "lora_only")
-    in.wrong("bias", "\"none\", \"all\" or \"lora_only\"", root["bias"]);
+  std::string_view const only = vera ? "vera_only" : "lora_only";
+  if (c.bias != "none" && c.bias != "all" && c.bias != only)
+    in.wrong("bias", graft::detail::text("\"none\", \"all\" or \"", only, "\""), root["bias"]);
   in.names_or_text("target_modules", c.target_modules, c.target_pattern);
   bool const one_target = c.target_pattern.has_value();
   if (one_target && detail::lower(*c.target_pattern) == "all-linear")
@@ -293,14 +309,16 @@ inline adapter_config adapter_config::parse(std::string_view text, std::string c
     detail::refuse(file, "cannot be used when target_modules is a string", "layers_to_transform");
   if (!c.layers_pattern.empty() && c.layers_to_transform.empty())
     detail::refuse(file, "cannot be used without layers_to_transform", "layers_pattern");
-  in.pattern("rank_pattern", c.rank_pattern);
-  in.pattern("alpha_pattern", c.alpha_pattern);
+  if (!vera) {
+    in.pattern("rank_pattern", c.rank_pattern);
+    in.pattern("alpha_pattern", c.alpha_pattern);
+  }
   for (auto const& [key, value] : c.rank_pattern)
     if (!(value > 0 && value <= 0x1p62) || value != std::floor(value))
       detail::refuse(file, graft::detail::text("the rank of ", escaped(key), " must be a positive whole number"),
                      "rank_pattern");
   in.names("modules_to_save", c.modules_to_save);
-  in.names("target_parameters", c.target_parameters);
+  if (!vera) in.names("target_parameters", c.target_parameters);
   in.patterns_of(c);
   for (auto const& [key, value] : root.items()) {
     auto const* const note = std::find_if(detail::changing_keys.begin(), detail::changing_keys.end(),
