@@ -3,7 +3,7 @@
 // test: @DATA@/peft_checkpoints/lora_plain --reference @DATA@/peft_checkpoints/lora_plain/reference.safetensors
 // test: @DATA@/peft_checkpoints/lora_patterns --reference @DATA@/peft_checkpoints/lora_patterns/reference.safetensors
 // test: @DATA@/peft_checkpoints/lora_bias_all --reference @DATA@/peft_checkpoints/lora_bias_all/reference.safetensors
-// test: @DATA@/peft_checkpoints/lora_modules_to_save --reference @DATA@/peft_checkpoints/lora_modules_to_save/reference.safetensors
+// test: @DATA@/peft_checkpoints/adapted_modules_to_save --reference @DATA@/peft_checkpoints/adapted_modules_to_save/reference.safetensors
 // test: @DATA@/peft_checkpoints/lora_rslora --tokens 7 --seed 3 --threads 1
 #include <algorithm>
 #include <cmath>
@@ -30,7 +30,7 @@ using demo::layer;
 using demo::matrix;
 using demo::row_vector;
 using graft::view;
-using graft::io::lora_module;
+using graft::io::adapted_module;
 using graft::io::peft_checkpoint;
 
 /// The framework's own layer.
@@ -139,7 +139,7 @@ class program {
 
   /// A module of the reference. One that is not adapted may still be replaced (modules_to_save), or is the base layer.
   void compare_with_peft(std::string const& module) {
-    lora_module const* const m = adapters_.find(module);
+    adapted_module const* const m = adapters_.find(module);
     bool const adapted = m != nullptr && m->targeted;
     for (auto const& o : adapters_.others())
       if (o.changes_result && o.name.starts_with("base_model.model." + module + "."))
@@ -185,7 +185,7 @@ class program {
   }
 
   /// A layer of the shapes that the adapter implies. |y| is near 1, as behind a normalised x.
-  layer drawn_layer(lora_module const& m) {
+  layer drawn_layer(adapted_module const& m) {
     layer l;
     l.W = numbers_.values(m.out_features, m.in_features, std::sqrt(3.0F / static_cast<float>(m.in_features)));
     l.x = numbers_.values(options_.tokens, m.in_features, std::sqrt(3.0F));
@@ -194,7 +194,7 @@ class program {
   }
 
   /// All results of one adapted module against float64, and against PEFT's where the reference has them; then the times.
-  void check(lora_module const& m, layer l, bool turned = false) {
+  void check(adapted_module const& m, layer l, bool turned = false) {
     if (reference_ && in_reference(m.name)) {
       reference_->expects_shape(m.name + ".base.W", l.W.rows(), l.W.cols(), m.out_features, m.in_features);
       reference_->expects_shape(m.name + ".x", l.x.rows(), l.x.cols(), l.x.rows(), m.in_features);

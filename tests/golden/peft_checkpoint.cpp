@@ -50,27 +50,85 @@ void compute(test_case const& c, graft::io::peft_checkpoint const& adapter, std:
   auto merged = base.W.data;
   auto merged_bias = base.bias ? base.bias->data : std::vector<float>(static_cast<std::size_t>(base.out()));
   std::optional<given<float>> x;
-  std::vector<float> y;
-  if (c.has(module + ".x")) {
-    x = c.input<float>(module + ".x");
-    y = base.output(*x);
-  }
-  if (active)
-    adapter.visit(module, [&](auto const& l) {
-      base.with_weight(merged, [&](auto const& view) { graft::merge(ex, l, view, graft::view(merged_bias)); });
-      if (x) graft::add_delta(ex, l, x->matrix(), graft::view(y, x->rows(), base.out()));
+  if (c.has(module + ".x")) x = c.input<float>(module + ".x");
+  std::vector<float> y(x ? static_cast<std::size_t>(x->rows() * base.out()) : 0);
+  /// Merged, and around the base layer.
+  auto const use = [&](auto const&... active_adapter) {
+    base.with_weight(merged, [&](auto const& view) {
+      [[maybe_unused]] auto const one = [&](auto const& a) {
+        if constexpr (requires { graft::merge(ex, a, view, graft::view(merged_bias)); })
+          graft::merge(ex, a, view, graft::view(merged_bias));
+        else graft::merge(ex, a, view);
+      };
+      (one(active_adapter), ...);
     });
+    if (x)
+      with_base(base, [&](auto const& layer) {
+        graft::adapted_linear(ex, layer, active_adapter..., x->matrix(), graft::view(y, x->rows(), base.out()));
+      });
+  };
+  if (!active) use();
+  else
+    adapter.visit(
+        module,
+        [&](auto const& a) {
+          if constexpr (requires { a.magnitude; }) {
+            std::vector<float> norms(static_cast<std::size_t>(base.out()));
+            auto const d = graft::with_norms(a, graft::view(norms));
+            base.with_weight(merged, [&](auto const& view) { graft::update_norms(ex, d, view); });
+            use(d);
+          } else use(a);
+        },
+        base.in());
   if (x) out.add(module + ".y", x->shape_with(base.out()), y);
   out.add(module + ".merged.W", base.W.shape, merged);
   out.add(module + ".merged.bias", {base.out()}, merged_bias);
 }
 
+/// A fused parameter of experts, merged.
+void compute_fused(test_case const& c, graft::io::peft_checkpoint const& adapter, std::string const& parameter,
+                   nlohmann::json const& settings, results& out) {
+  expects_understood(adapter, parameter.substr(0, parameter.rfind('.')));
+  auto w = c.input<float>(parameter + ".base", 3);
+  auto const stored = graft::view(w.data, w.shape[0], w.shape[1], w.shape[2]);
+  if (adapter.find(parameter) != nullptr)
+    adapter.visit_experts(parameter, [&](auto const& l) {
+      if (settings.value("layout", std::string()) == "[experts, in, out]")
+        graft::merge(ex, l, graft::transposed(stored));
+      else graft::merge(ex, l, stored);
+    });
+  out.add(parameter + ".merged", w.shape, w.data);
+}
+
+/// VeRA's projections, drawn for the model's largest layer where the file does not hold them.
+void draw_projections(test_case const& c, graft::io::peft_checkpoint& adapter, results& out) {
+  if (!adapter.has_projections()) {
+    index_t largest = 0;
+    auto const info = c.json("info");
+    for (auto const& [module, layer] : info.items())
+      if (layer.value("adapted", true)) largest = std::max(largest, layer.at("shape").at(1).get<index_t>());
+    // Layers that the case does not list are known by the size of the projections alone.
+    if (auto const* const t = c.file().find("shared.vera_A"); t != nullptr && t->shape.size() == 2)
+      largest = std::max(largest, t->shape[1]);
+    adapter.replay_projections(largest);
+  }
+  auto const p = adapter.projections();
+  auto const add = [&](char const* name, auto const& m) {
+    out.add(name, {m.extent(0), m.extent(1)}, std::vector<float>(m.data_handle(), m.data_handle() + m.size()));
+  };
+  add("shared.vera_A", p.A);
+  add("shared.vera_B", p.B);
+}
+
 results peft_checkpoint(test_case const& c) {
-  auto const adapter = load(c);
-  if (c.file().metadata().contains("fused_modules") && !c.json("fused_modules").empty())
-    throw skip("graft does not compute LoRA on fused parameters");
-  auto const info = c.json("info");
+  auto adapter = load(c);
   results out;
+  if (adapter.config().peft_type == "VERA") draw_projections(c, adapter, out);
+  if (c.file().metadata().contains("fused_modules")) {
+    auto const fused = c.json("fused_modules");
+    for (auto const& [parameter, settings] : fused.items()) compute_fused(c, adapter, parameter, settings, out);
+  }
+  auto const info = c.json("info");
   for (auto const& entry : c.json("modules")) {
     auto const module = entry.get<std::string>();
     auto const kind = info.value(module, nlohmann::json::object()).value("type", std::string("Linear"));

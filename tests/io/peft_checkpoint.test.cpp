@@ -22,7 +22,7 @@ using graft::index_t;
 using graft::io::dtype;
 using graft::io::file_error;
 using graft::io::format_error;
-using graft::io::lora_module;
+using graft::io::adapted_module;
 using graft::io::not_understood;
 using graft::io::peft_checkpoint;
 using graft::io::tensor_data;
@@ -229,7 +229,7 @@ TEST_CASE("trained biases of the base model replace its own", "[io]") {
 }
 
 TEST_CASE("saved modules replace the base's", "[io]") {
-  auto const c = real("lora_modules_to_save");
+  auto const c = real("adapted_modules_to_save");
   CHECK(replaced(c) == std::vector<std::string>{"lm_head.weight"});
   CHECK(c.replaced_info("lm_head.weight").shape == std::vector<index_t>{256, 64});
   CHECK(c.read_replaced("lm_head.weight").size() == 256 * 64);

@@ -43,8 +43,8 @@ struct adapter_config {
   bool use_dora = false;
   bool fan_in_fan_out = false;
   bool lora_bias = false;
-  index_t projection_prng_key = 0;  ///< VeRA: the seed of its projections,
-  bool save_projection = true;      ///< and whether the file holds them.
+  index_t projection_prng_key = 0;            ///< VeRA: the seed of its projections,
+  bool save_projection = true;                ///< and whether the file holds them.
   std::string bias = "none";                  ///< none, all or lora_only: biases of the base model that were trained.
   std::vector<std::string> target_modules;    ///< Whole names or their ends after a dot,
   std::optional<std::string> target_pattern;  ///< or one regular expression over the whole name,
