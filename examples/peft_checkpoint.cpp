@@ -3,7 +3,7 @@
 // test: @DATA@/peft_checkpoints/lora_plain --reference @DATA@/peft_checkpoints/lora_plain/reference.safetensors
 // test: @DATA@/peft_checkpoints/lora_patterns --reference @DATA@/peft_checkpoints/lora_patterns/reference.safetensors
 // test: @DATA@/peft_checkpoints/lora_bias_all --reference @DATA@/peft_checkpoints/lora_bias_all/reference.safetensors
-// test: @DATA@/peft_checkpoints/adapted_modules_to_save --reference @DATA@/peft_checkpoints/adapted_modules_to_save/reference.safetensors
+// test: @DATA@/peft_checkpoints/lora_modules_to_save --reference @DATA@/peft_checkpoints/lora_modules_to_save/reference.safetensors
 // test: @DATA@/peft_checkpoints/lora_rslora --tokens 7 --seed 3 --threads 1
 #include <algorithm>
 #include <cmath>

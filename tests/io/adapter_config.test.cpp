@@ -238,10 +238,40 @@ TEST_CASE("keys that change the result are listed when they are on", "[io]") {
       CHECK(!c.others[0].reason.empty());
     }
   }
+}
+
+TEST_CASE("DoRA is a setting, VeRA a type with keys of its own", "[io]") {
   auto const c = parse(R"("use_dora": true)");
   CHECK(c.use_dora);
-  REQUIRE(other(c, "use_dora") != nullptr);
-  CHECK(other(c, "use_dora")->changes_result);
+  CHECK(c.others.empty());
+  auto const vera = [](std::string const& members) {
+    return adapter_config::parse("{\"peft_type\": \"VERA\"" + members + "}", "c.json");
+  };
+  auto const plain = vera("");
+  CHECK(plain.r == 256);
+  CHECK(plain.projection_prng_key == 0);
+  CHECK(plain.save_projection);
+  auto const full = vera(
+      R"(, "r": 16, "projection_prng_key": 7, "save_projection": false, "vera_dropout": 0.5, "d_initial": 0.1,
+         "init_weights": true, "bias": "vera_only", "target_modules": ["q"], "fan_in_fan_out": true)");
+  CHECK(full.r == 16);
+  CHECK(full.projection_prng_key == 7);
+  CHECK_FALSE(full.save_projection);
+  CHECK(full.lora_dropout == 0.5);
+  CHECK(full.bias == "vera_only");
+  CHECK(full.fan_in_fan_out);
+  CHECK(full.targets("a.q"));
+  CHECK(full.others.empty());
+  CHECK(vera(R"(, "lora_alpha": 3)").others.at(0).name == "lora_alpha");  // VeRA has none
+  auto const refusal = [&](std::string const& members) {
+    return tests::refusal<graft::io::format_error>([&] { return vera(members); }).tensor;
+  };
+  CHECK(refusal(R"(, "projection_prng_key": -1)") == "projection_prng_key");
+  CHECK(refusal(R"(, "projection_prng_key": 1.5)") == "projection_prng_key");
+  CHECK(refusal(R"(, "save_projection": "yes")") == "save_projection");
+  CHECK(refusal(R"(, "vera_dropout": "x")") == "vera_dropout");
+  CHECK(refusal(R"(, "r": 0)") == "r");
+  CHECK(refusal(R"(, "bias": "lora_only")") == "bias");
 }
 
 TEST_CASE("keys about making and keeping an adapter are not listed", "[io]") {

@@ -19,10 +19,11 @@ using graft::argument_error;
 using graft::bfloat16;
 using graft::float16;
 using graft::index_t;
+using graft::io::adapted_module;
+using graft::io::adapter_kind;
 using graft::io::dtype;
 using graft::io::file_error;
 using graft::io::format_error;
-using graft::io::adapted_module;
 using graft::io::not_understood;
 using graft::io::peft_checkpoint;
 using graft::io::tensor_data;
@@ -41,12 +42,13 @@ peft_checkpoint real(std::string const& name) {
 /// Tensors with numbers of their own, and a configuration, as files of a folder.
 class made {
  public:
-  explicit made(std::string const& members = R"("r": 2, "lora_alpha": 4, "target_modules": ["q"])") {
-    configure(members);
+  explicit made(std::string const& members = R"("r": 2, "lora_alpha": 4, "target_modules": ["q"])",
+                std::string const& type = "LORA") {
+    configure(members, type);
   }
 
-  made& configure(std::string const& members) {
-    tests::write(here_ / "adapter_config.json", "{\"peft_type\": \"LORA\", " + members + "}");
+  made& configure(std::string const& members, std::string const& type = "LORA") {
+    tests::write(here_ / "adapter_config.json", "{\"peft_type\": \"" + type + "\", " + members + "}");
     return *this;
   }
   template <class T = float>
@@ -127,9 +129,26 @@ void only_listed(made const& m, std::vector<std::string> const& tensors, std::st
   }
 }
 
+/// For `visit` of what must be a LoRA: f is not asked to take anything else.
+template <class F>
+auto only_lora(F f) {
+  return [f]<class Adapter>(Adapter const& a) {
+    if constexpr (requires { Adapter::has_bias; }) return f(a);
+    else
+      return decltype(f(std::declval<graft::lora<peft_checkpoint::matrix<float>, peft_checkpoint::matrix<float>>>())){};
+  };
+}
+
 std::string const A = "base_model.model.m.q.lora_A.weight";
 std::string const B = "base_model.model.m.q.lora_B.weight";
 std::string const bias = "base_model.model.m.q.lora_B.bias";
+std::string const magnitude = "base_model.model.m.q.lora_magnitude_vector";
+std::string const with_dora = R"("r": 2, "lora_alpha": 2, "target_modules": ["q"], "use_dora": true)";
+std::string const lambda_d = "base_model.model.m.q.vera_lambda_d";
+std::string const lambda_b = "base_model.model.m.q.vera_lambda_b";
+struct vera : made {
+  explicit vera(std::string const& members) : made(members, "VERA") {}
+};
 
 }  // namespace
 
@@ -229,7 +248,7 @@ TEST_CASE("trained biases of the base model replace its own", "[io]") {
 }
 
 TEST_CASE("saved modules replace the base's", "[io]") {
-  auto const c = real("adapted_modules_to_save");
+  auto const c = real("lora_modules_to_save");
   CHECK(replaced(c) == std::vector<std::string>{"lm_head.weight"});
   CHECK(c.replaced_info("lm_head.weight").shape == std::vector<index_t>{256, 64});
   CHECK(c.read_replaced("lm_head.weight").size() == 256 * 64);
@@ -249,17 +268,17 @@ TEST_CASE("adapters are handed out in the type that they are stored in", "[io]")
     CHECK(c.find("m.q")->type == type);
     CHECK(c.find("m.q")->scale == 2);
     bool called = false;
-    int const result = c.visit("m.q", [&]<class Adapter>(Adapter const& q) {
-      called = std::is_same_v<typename decltype(q.A)::value_type, T> &&
-               std::is_same_v<typename decltype(q.B)::value_type, T>;
-      CHECK_FALSE(Adapter::has_bias);
-      CHECK(q.A.shape() == std::array<index_t, 2>{2, 5});
-      CHECK(q.B.shape() == std::array<index_t, 2>{3, 2});
-      CHECK(graft::load_as<float>(q.A(1, 0)) == 6.0F);
-      CHECK(graft::load_as<float>(q.B(2, 1)) == 16.0F);
-      CHECK(q.scale.value() == 2);
-      return 7;
-    });
+    int const result = c.visit("m.q", only_lora([&]<class Adapter>(Adapter const& q) {
+                                 called = std::is_same_v<typename decltype(q.A)::value_type, T> &&
+                                          std::is_same_v<typename decltype(q.B)::value_type, T>;
+                                 CHECK_FALSE(Adapter::has_bias);
+                                 CHECK(q.A.shape() == std::array<index_t, 2>{2, 5});
+                                 CHECK(q.B.shape() == std::array<index_t, 2>{3, 2});
+                                 CHECK(graft::load_as<float>(q.A(1, 0)) == 6.0F);
+                                 CHECK(graft::load_as<float>(q.B(2, 1)) == 16.0F);
+                                 CHECK(q.scale.value() == 2);
+                                 return 7;
+                               }));
     CHECK(called);
     CHECK(result == 7);
     CHECK(graft::load_as<float>(c.template lora<T>("m.q").A(0, 1)) == 2.0F);
@@ -295,12 +314,12 @@ TEST_CASE("lora_bias is part of the adapter", "[io]") {
       made(R"("r": 2, "lora_alpha": 4, "target_modules": ["q"], "lora_bias": true)").lora("m.q").add(bias, {3}).load();
   CHECK(c.find("m.q")->has_bias);
   CHECK(c.others().empty());
-  bool const seen = c.visit("m.q", []<class Adapter>(Adapter const& q) {
-    if constexpr (Adapter::has_bias)
-      return q.bias.extent(0) == 3 && graft::load_as<float>(q.bias(0)) == 17.0F &&
-             graft::load_as<float>(q.bias(2)) == 19.0F;
-    else return false;
-  });
+  bool const seen = c.visit("m.q", only_lora([]<class Adapter>(Adapter const& q) {
+                              if constexpr (Adapter::has_bias)
+                                return q.bias.extent(0) == 3 && graft::load_as<float>(q.bias(0)) == 17.0F &&
+                                       graft::load_as<float>(q.bias(2)) == 19.0F;
+                              else return false;
+                            }));
   CHECK(seen);
   CHECK(contains(refusal<argument_error>([&] { return c.lora<float>("m.q").scale; }).what(), "has a bias; use visit"));
 
@@ -334,9 +353,9 @@ TEST_CASE("ranks that disagree are refused", "[io]") {
 
 TEST_CASE("types that do not fit are refused or listed", "[io]") {
   refused(made().add(A, {2, 5}).add<bfloat16>(B, {3, 2}), B,
-          "lora_A, lora_B and their bias are stored as different types");
-  refused(made(R"("r": 2, "target_modules": ["q"], "lora_bias": true)").lora("m.q").add<float16>(bias, {3}),
-          bias.substr(0, bias.size() - 4) + "weight", "different types");
+          "is stored as another type than \"base_model.model.m.q.lora_A.weight\"");
+  refused(made(R"("r": 2, "target_modules": ["q"], "lora_bias": true)").lora("m.q").add<float16>(bias, {3}), bias,
+          "is stored as another type");
   only_listed(made().lora<double>("m.q"), {A, B}, "elements of type F64 are not computed with");
   only_listed(made().add<std::int8_t>(A, {2, 5}).add<std::int8_t>(B, {3, 2}), {A, B},
               "elements of type I8 are not computed with");
@@ -344,34 +363,211 @@ TEST_CASE("types that do not fit are refused or listed", "[io]") {
   CHECK(other(c, A)->value == "F64[2, 5]");
 }
 
-TEST_CASE("layers that are no matrices are listed", "[io]") {
-  only_listed(made().add(A, {2, 5, 3, 3}).add(B, {3, 2, 1, 1}), {A, B}, "LoRA on a layer that is no matrix");
-  only_listed(made().add(A, {2}).add(B, {3, 2}), {A, B}, "LoRA on a layer that is no matrix");
+TEST_CASE("convolutions: a kernel of 1 is a matrix, others are listed by their size", "[io]") {
+  only_listed(made().add(A, {2, 5, 3, 3}).add(B, {3, 2, 1, 1}), {A, B}, "LoRA on a convolution whose kernel is 3 x 3");
+  only_listed(made().add(A, {2, 5, 3}).add(B, {3, 2, 1}), {A, B}, "LoRA on a convolution whose kernel is 3 is");
+  only_listed(made().add(A, {2, 5, 1, 1}).add(B, {3, 1, 1, 1}), {A, B}, "LoRA on a convolution in groups");
+  only_listed(made().add(A, {2}).add(B, {3, 2}), {A, B}, "neither a matrix nor a convolution");
+  auto const c = made().add(A, {2, 5, 1, 1}).add(B, {3, 2, 1, 1}).load();
+  REQUIRE(c.modules().size() == 1);
+  CHECK(c.find("m.q")->convolution);
+  CHECK(c.lora<float>("m.q").A.shape() == std::array<index_t, 2>{2, 5});
+  CHECK(c.lora<float>("m.q").B(2, 1) == 16);
+  auto const d = made(with_dora).add(A, {2, 5, 1, 1}).add(B, {3, 2, 1, 1}).add(magnitude, {1, 3, 1, 1}).load();
+  CHECK(d.find("m.q")->kind == adapter_kind::dora);
 }
 
-TEST_CASE("DoRA is listed and never handed out as LoRA", "[io]") {
-  std::string const magnitude = "base_model.model.m.q.lora_magnitude_vector";
-  only_listed(made(R"("r": 2, "target_modules": ["q"], "use_dora": true)").lora("m.q").add(magnitude, {3}),
-              {A, B, magnitude}, "DoRA is not computed");
-  only_listed(made(R"("r": 2, "target_modules": ["q"], "use_dora": true)").lora("m.q"), {A, B}, "DoRA is not computed");
-  only_listed(made().lora("m.q").add(magnitude, {3}), {A, B, magnitude}, "DoRA is not computed");
-  only_listed(made().add(magnitude, {3}), {magnitude}, "DoRA is not computed");
-  // Of several modules only those that have it.
-  auto const c = made().lora("m.q").add(magnitude, {3}).lora("k.q").load();
-  CHECK(names(c) == std::vector<std::string>{"k.q"});
-  auto const d = made(R"("r": 2, "target_modules": ["q"], "use_dora": true)").lora("m.q").load();
-  REQUIRE(other(d, "use_dora") != nullptr);
-  CHECK(other(d, "use_dora")->changes_result);
+TEST_CASE("DoRA is handed out with its magnitude, and file and configuration must agree", "[io]") {
+  auto const c = made(with_dora).lora("m.q").add(magnitude, {3}).load();
+  CHECK(c.others().empty());
+  CHECK(c.find("m.q")->kind == adapter_kind::dora);
+  bool const seen = c.visit("m.q", []<class Adapter>(Adapter const& q) {
+    if constexpr (requires { q.magnitude; })
+      return graft::load_as<float>(q.low_rank.A(1, 4)) == 10 && q.low_rank.scale.value() == 1 &&
+             q.magnitude.extent(0) == 3 && graft::load_as<float>(q.magnitude(0)) == 17;
+    else return false;
+  });
+  CHECK(seen);
+  CHECK(contains(refusal<argument_error>([&] { return c.lora<float>("m.q").scale; }).what(), "is DoRA; use visit"));
+  refused(made(with_dora).lora("m.q"), B, "there is no lora_magnitude_vector beside it");
+  refused(made().lora("m.q").add(magnitude, {3}), magnitude, "the configuration does not say use_dora");
+  refused(made(with_dora).add(magnitude, {3}), magnitude, "there is no lora_A.weight beside it");
+  refused(made(with_dora).lora("m.q").add(magnitude, {4}), magnitude, "must have 3 elements");
+  refused(made(with_dora).lora("m.q").add(magnitude, {3, 2}), magnitude, "must have 3 elements");
+  refused(made(with_dora).lora("m.q").add<bfloat16>(magnitude, {3}), magnitude, "is stored as another type");
+  refused(made(R"("r": 2, "target_modules": ["q"], "use_dora": true, "lora_bias": true)")
+              .lora("m.q")
+              .add(magnitude, {3})
+              .add(bias, {3}),
+          bias, "DoRA has no lora_bias");
+  auto const real_one = real("lora_dora");
+  CHECK(real_one.modules().size() == 4);
+  CHECK(real_one.others().empty());
 }
 
-TEST_CASE("LoRA of embeddings, of fused parameters and of names that are not known is listed", "[io]") {
+TEST_CASE("embeddings are handed out by a call of their own", "[io]") {
   std::string const e = "base_model.model.m.embed.lora_embedding_";
-  only_listed(made().add(e + "A", {2, 5}).add(e + "B", {3, 2}), {e + "A", e + "B"},
-              "this kind of LoRA tensor is not computed");
-  std::string const inner = "base_model.model.m.experts.base_layer.lora_";
-  only_listed(made().add(inner + "A.weight", {4, 5}).add(inner + "B.weight", {3, 4}),
-              {inner + "A.weight", inner + "B.weight"}, "LoRA on a fused parameter");
-  only_listed(made(R"("r": 2, "target_parameters": ["experts.w"])").lora("m.q"), {A, B}, "LoRA on a fused parameter");
+  auto const make = [&](made&& m) -> made& { return m.add(e + "A", {2, 7}).add(e + "B", {3, 2}); };
+  std::string const plain = R"("r": 2, "lora_alpha": 4, "target_modules": ["embed"])";
+  auto const c = make(made(plain)).load();
+  REQUIRE(c.modules().size() == 1);
+  CHECK(c.modules()[0].kind == adapter_kind::lora_embedding);
+  CHECK(c.modules()[0].in_features == 7);
+  CHECK(c.modules()[0].out_features == 3);
+  float const last = c.visit_embedding("m.embed", [](auto const& l) {
+    if constexpr (requires { l.magnitude; }) return 0.0F;
+    else
+      return graft::load_as<float>(l.A(1, 6)) + 100 * graft::load_as<float>(l.B(2, 1)) +
+             10000 * static_cast<float>(l.scale.value());
+  });
+  CHECK(last == 14 + 2000 + 20000);
+  CHECK(contains(refusal<argument_error>([&] { return c.visit("m.embed", [](auto const&) { return 0; }); }).what(),
+                 "is LoRA on an embedding; use visit_embedding"));
+  CHECK(contains(
+      refusal<argument_error>([&] { return c.visit_experts("m.embed", [](auto const&) { return 0; }); }).what(),
+      "use visit_embedding"));
+  std::string const vector = "base_model.model.m.embed.lora_magnitude_vector";
+  std::string const dora = R"("r": 2, "target_modules": ["embed"], "use_dora": true)";
+  auto const d = make(made(dora)).add(vector, {3}).load();
+  CHECK(d.modules()[0].kind == adapter_kind::dora_embedding);
+  CHECK(d.visit_embedding("m.embed", [](auto const& l) {
+    if constexpr (requires { l.magnitude; })
+      return graft::load_as<float>(l.magnitude(2)) == 23 && l.out_features() == 3;
+    else return false;
+  }));
+  refused(make(made(dora)), e + "B", "there is no lora_magnitude_vector");
+  refused(make(made(dora)).add(vector, {7}), vector, "must have 3 elements");
+  refused(made(plain).add(e + "A", {2, 7}), e + "A", "there is no lora_embedding_B beside it");
+  refused(made(plain).add(e + "A", {3, 7}).add(e + "B", {3, 3}), e + "A", "has rank 3 but the configuration says 2");
+  refused(made(plain).add(e + "A", {2, 7}).add(e + "B", {2, 3}), e + "B", "has 3 columns but lora_A has 2 rows");
+  refused(make(made(plain)).lora("m.embed"), e + "A", "both an embedding's LoRA and a layer's");
+}
+
+TEST_CASE("experts: the first parameter listed is the innermost", "[io]") {
+  std::string const outer = "base_model.model.m.experts.lora_", inner = "base_model.model.m.experts.base_layer.lora_";
+  std::string const both = R"("r": 2, "lora_alpha": 4, "target_parameters": ["experts.first", "experts.second"])";
+  auto const two = [&](made&& m) -> made& {
+    return m.add(inner + "A.weight", {6, 5})
+        .add(inner + "B.weight", {3, 6})
+        .add(outer + "A.weight", {6, 3})
+        .add(outer + "B.weight", {5, 6});
+  };
+  auto const c = two(made(both)).load();
+  CHECK(names(c) == std::vector<std::string>{"m.experts.first", "m.experts.second"});
+  auto const* const first = c.find("m.experts.first");
+  REQUIRE(first != nullptr);
+  CHECK(first->kind == adapter_kind::lora_experts);
+  CHECK(first->experts == 3);
+  CHECK(first->rank == 2);
+  CHECK(first->in_features == 5);
+  CHECK(first->out_features == 3);
+  CHECK(c.visit_experts("m.experts.first", [](auto const& l) {
+    return l.experts == 3 && graft::load_as<float>(expert(l, 2).A(1, 4)) == 30 &&
+           graft::load_as<float>(expert(l, 2).B(2, 1)) == 48;
+  }));
+  CHECK(contains(
+      refusal<argument_error>([&] { return c.visit("m.experts.first", [](auto const&) { return 0; }); }).what(),
+      "is LoRA on experts; use visit_experts"));
+  // Layers beside them are what they were.
+  CHECK(two(made(R"("r": 2, "target_modules": ["q"], "target_parameters": ["experts.first", "experts.second"])"))
+            .lora("m.q")
+            .load()
+            .find("m.q")
+            ->kind == adapter_kind::lora);
+  only_listed(made().add(inner + "A.weight", {2, 5}).add(inner + "B.weight", {3, 2}),
+              {inner + "A.weight", inner + "B.weight"},
+              "no target_parameters of the configuration says which parameter this is");
+  std::string const one = R"("r": 2, "target_parameters": ["experts.first"])";
+  refused(made(one).add(outer + "A.weight", {5, 5}).add(outer + "B.weight", {3, 5}), outer + "A.weight",
+          "has 5 rows, which is no multiple of the rank 2");
+  refused(made(one).add(outer + "A.weight", {6, 5}).add(outer + "B.weight", {3, 4}), outer + "B.weight",
+          "has 4 columns but lora_A has 6 rows");
+  refused(made(R"("r": 2, "target_parameters": ["experts.first"], "use_dora": true)")
+              .add(outer + "A.weight", {6, 5})
+              .add(outer + "B.weight", {3, 6}),
+          outer + "A.weight", "there is no DoRA on a fused parameter");
+  auto const real_one = real("lora_mixtral_experts");
+  CHECK(real_one.find("model.layers.0.mlp.experts.gate_up_proj")->out_features == 48);
+  CHECK(real_one.find("model.layers.1.mlp.experts.down_proj")->in_features == 24);
+  CHECK(real_one.others().empty());
+}
+
+TEST_CASE("VeRA: projections from the file, cut for the layer", "[io]") {
+  auto const c = vera(R"("r": 2, "target_modules": ["q", "k"])")
+                     .add("base_model.vera_A", {2, 7})
+                     .add("base_model.vera_B", {4, 2})
+                     .add(lambda_d, {2})
+                     .add(lambda_b, {3})
+                     .load();
+  REQUIRE(c.modules().size() == 1);
+  CHECK(c.has_projections());
+  CHECK(c.modules()[0].kind == adapter_kind::vera);
+  CHECK(c.modules()[0].in_features == 7);
+  CHECK(c.modules()[0].out_features == 3);
+  CHECK(c.others().empty());
+  auto const shape_of = [&](index_t n) {
+    return c.visit(
+        "m.q",
+        [](auto const& v) {
+          if constexpr (requires { v.d; })
+            return std::vector<index_t>{v.in_features(),
+                                        v.out_features(),
+                                        v.rank(),
+                                        static_cast<index_t>(graft::load_as<float>(v.A(1, 0))),
+                                        static_cast<index_t>(graft::load_as<float>(v.d(0))),
+                                        static_cast<index_t>(graft::load_as<float>(v.b(2)))};
+          else return std::vector<index_t>{};
+        },
+        n);
+  };
+  CHECK(shape_of(-1) == std::vector<index_t>{7, 3, 2, 8, 23, 27});
+  CHECK(shape_of(5) == std::vector<index_t>{5, 3, 2, 8, 23, 27});
+  CHECK_THROWS_AS(shape_of(8), graft::shape_error);
+  CHECK(real("vera_with_projection").modules().size() == 6);
+}
+
+TEST_CASE("VeRA without projections needs to be told the largest layer", "[io]") {
+  auto c = vera(R"("r": 2, "save_projection": false, "projection_prng_key": 5, "target_modules": ["q", "k"])")
+               .add(lambda_d, {2})
+               .add(lambda_b, {3})
+               .add("base_model.model.m.k.vera_lambda_d", {2})
+               .add("base_model.model.m.k.vera_lambda_b", {6})
+               .load();
+  CHECK_FALSE(c.has_projections());
+  CHECK(contains(refusal<argument_error>([&] { return c.visit("m.q", [](auto const&) { return 0; }); }).what(),
+                 "holds no projections (save_projection is false); replay_projections"));
+  CHECK_THROWS_AS(c.replay_projections(0), argument_error);
+  c.replay_projections(9);
+  CHECK_THROWS_AS(c.replay_projections(9), argument_error);
+  std::vector<float> drawn_A(18), drawn_B(12);
+  graft::replay_projections(5, graft::view(drawn_A, 2, 9), graft::view(drawn_B, 6, 2));
+  auto const p = c.projections();
+  CHECK(std::equal(drawn_A.begin(), drawn_A.end(), p.A.data_handle()));
+  CHECK(std::equal(drawn_B.begin(), drawn_B.end(), p.B.data_handle()));
+  CHECK(c.find("m.q")->in_features == 9);
+  CHECK_FALSE(real("vera_no_projection").has_projections());
+}
+
+TEST_CASE("VeRA files that contradict themselves are refused", "[io]") {
+  std::string const stored = R"("r": 2, "target_modules": ["q"])", bare = R"("r": 2, "save_projection": false)";
+  std::string const first = "base_model.vera_A", second = "base_model.vera_B";
+  refused(vera(bare).add(lambda_d, {2}), lambda_d, "there is no vera_lambda_b beside it");
+  refused(vera(bare).add(lambda_b, {2}), lambda_b, "there is no vera_lambda_d beside it");
+  refused(vera(bare).add(lambda_d, {3}).add(lambda_b, {3}), lambda_d,
+          "has 3 elements but the configuration says rank 2");
+  refused(vera(bare).add(lambda_d, {2, 1}).add(lambda_b, {3}), lambda_d, "must have one dimension");
+  refused(vera(bare).add(lambda_d, {2}).add<bfloat16>(lambda_b, {3}), lambda_b, "is stored as another type");
+  refused(vera(stored).add(first, {2, 5}), first, "there is no base_model.vera_B beside it");
+  refused(vera(stored).add(first, {3, 5}).add(second, {4, 3}), first, "but the rank is 2");
+  refused(vera(stored).add(first, {2, 5}).add(second, {2, 2}).add(lambda_d, {2}).add(lambda_b, {3}), lambda_b,
+          "has 3 elements but vera_B only 2 rows");
+  auto const absent = refusal<format_error>([&] { return vera(stored).add(lambda_d, {2}).add(lambda_b, {3}).load(); });
+  CHECK(contains(absent.what(), "the configuration says save_projection"));
+  auto const stray = vera(bare).add("base_model.model.m.q.vera_lambda_b.default", {3}).load();
+  CHECK(stray.others().at(0).changes_result);
+}
+
+TEST_CASE("LoRA tensors of names that are not known are listed", "[io]") {
   for (auto const* const name :
        {"lora_A.default.weight", "lora_E", "lora_A", "lora_magnitude_vector.weight", "lora_A.bias"}) {
     std::string const full = "base_model.model.m.q."s + name;
@@ -467,7 +663,7 @@ TEST_CASE("other types of adapters are not supported", "[io]") {
   tests::folder const here;
   std::filesystem::copy(data_folder + "/peft_checkpoints/lora_plain/adapter_model.safetensors",
                         here / "adapter_model.safetensors");
-  for (auto const* const type : {"IA3", "VERA", "lora", "\\u001b"}) {
+  for (auto const* const type : {"IA3", "ADALORA", "lora", "\\u001b"}) {
     tests::write(here / "adapter_config.json", "{\"peft_type\": \""s + type + "\", \"r\": \"x\"}");
     auto const e = refusal<unsupported_error>([&] { return peft_checkpoint::load(here.path()); });
     CHECK(e.tensor == "peft_type");
@@ -531,10 +727,11 @@ TEST_CASE("every byte of a checkpoint may be wrong", "[io][hostile]") {
       auto const c = peft_checkpoint::load(n.path());
       double sum = 0;
       for (auto const& each : c.modules())
-        c.visit(each.name, [&](auto const& q) {
-          sum += graft::load_as<float>(q.A(q.A.extent(0) - 1, q.A.extent(1) - 1)) +
-                 graft::load_as<float>(q.B(q.B.extent(0) - 1, q.B.extent(1) - 1));
-        });
+        c.visit(each.name, only_lora([&](auto const& q) {
+                  sum += graft::load_as<float>(q.A(q.A.extent(0) - 1, q.A.extent(1) - 1)) +
+                         graft::load_as<float>(q.B(q.B.extent(0) - 1, q.B.extent(1) - 1));
+                  return 0;
+                }));
       for (auto const& [base, stored] : c.replaced()) static_cast<void>(c.replaced_info(base));
       return c.modules().size() + c.replaced().size() + c.others().size() > 0;
     } catch (graft::error const&) { return true; }

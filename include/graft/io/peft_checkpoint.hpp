@@ -206,6 +206,7 @@ class peft_checkpoint {
       if (vera) add_vera(name, parts);
       else add_module(name, parts);
     }
+    std::sort(modules_.begin(), modules_.end(), [](auto const& a, auto const& b) { return a.name < b.name; });
   }
 
   /// The tensors of one name, by what they are.
