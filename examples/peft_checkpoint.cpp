@@ -4,6 +4,10 @@
 // test: @DATA@/peft_checkpoints/lora_patterns --reference @DATA@/peft_checkpoints/lora_patterns/reference.safetensors
 // test: @DATA@/peft_checkpoints/lora_bias_all --reference @DATA@/peft_checkpoints/lora_bias_all/reference.safetensors
 // test: @DATA@/peft_checkpoints/lora_modules_to_save --reference @DATA@/peft_checkpoints/lora_modules_to_save/reference.safetensors
+// test: @DATA@/peft_checkpoints/lora_dora --reference @DATA@/peft_checkpoints/lora_dora/reference.safetensors
+// test: @DATA@/peft_checkpoints/vera_no_projection --reference @DATA@/peft_checkpoints/vera_no_projection/reference.safetensors
+// test: @DATA@/peft_checkpoints/vera_with_projection --tokens 3
+// test: @DATA@/peft_checkpoints/lora_mixtral_experts --reference @DATA@/peft_checkpoints/lora_mixtral_experts/reference.safetensors
 // test: @DATA@/peft_checkpoints/lora_rslora --tokens 7 --seed 3 --threads 1
 #include <algorithm>
 #include <cmath>
@@ -31,6 +35,7 @@ using demo::matrix;
 using demo::row_vector;
 using graft::view;
 using graft::io::adapted_module;
+using graft::io::adapter_kind;
 using graft::io::peft_checkpoint;
 
 /// The framework's own layer.
@@ -45,26 +50,51 @@ matrix base_output(layer const& l) {
 template <class Adapter>
 demo::outcome apply(graft::openmp const& ex, Adapter const& adapter, layer const& l) {
   demo::outcome out;
-  out.y = l.y;                                            // x W^T + bias, the framework's
-  graft::add_delta(ex, adapter, view(l.x), view(out.y));  // y += s (x A^T) B^T
-
+  out.y = l.y;  // x W^T + bias, the framework's
   out.merged = l.W;
   out.merged_bias = l.bias.size() != 0 ? l.bias : row_vector::Zero(l.W.rows()).eval();
-  graft::merge(ex, adapter, view(out.merged), view(out.merged_bias));
-  out.unmerged = out.merged;
-  row_vector bias = out.merged_bias;
-  graft::unmerge(ex, adapter, view(out.unmerged), view(bias));
-
-  out.dA = matrix::Zero(l.A.rows(), l.A.cols());  // gradients are added to what is there
-  out.dB = matrix::Zero(l.B.rows(), l.B.cols());
-  out.dx = l.dx;  // dy W, the framework's
-  if constexpr (Adapter::has_bias) {
-    out.dbias = row_vector::Zero(l.W.rows());
-    graft::backward(ex, adapter, view(l.x), view(l.dy),
-                    graft::lora_gradients{view(out.dA), view(out.dB), view(out.dbias)}, view(out.dx));
-  } else {
-    graft::backward(ex, adapter, view(l.x), view(l.dy), graft::lora_gradients{view(out.dA), view(out.dB)},
+  out.dx = l.dx;                                    // dy W, the framework's; gradients are added to what is there
+  if constexpr (requires { adapter.magnitude; }) {  // DoRA
+    row_vector norms(l.W.rows());
+    auto const dora = graft::with_norms(adapter, view(norms));
+    graft::update_norms(ex, dora, view(l.W));  // || W + s B A ||, after every step
+    matrix kept(out.y.rows(), out.y.cols()), dy = l.dy;
+    graft::transform_output(ex, dora, view(l.x), view(out.y), view(kept));  // y = m / norms * (y + s (x A^T) B^T)
+    if (l.bias.size() != 0) out.y.rowwise() += l.bias;
+    graft::merge(ex, dora, view(out.merged));
+    out.unmerged = out.merged;
+    graft::unmerge(ex, dora, view(out.unmerged));
+    out.dA = matrix::Zero(l.A.rows(), l.A.cols());
+    out.dB = matrix::Zero(l.B.rows(), l.B.cols());
+    out.dmagnitude = row_vector::Zero(l.W.rows());
+    graft::dora_gradients const gradients{view(out.dA), view(out.dB), view(out.dmagnitude)};
+    graft::backward(ex, dora, view(l.x), view(std::as_const(kept)), view(dy), gradients, view(out.dx));
+    out.dx.noalias() += dy * l.W;                           // the framework's, of the scaled dy
+  } else if constexpr (requires { adapter.d; }) {           // VeRA
+    graft::add_delta(ex, adapter, view(l.x), view(out.y));  // y += b * ((d * (x A^T)) B^T)
+    graft::merge(ex, adapter, view(out.merged));
+    out.unmerged = out.merged;
+    graft::unmerge(ex, adapter, view(out.unmerged));
+    out.dd = row_vector::Zero(l.A.rows());
+    out.db = row_vector::Zero(l.W.rows());
+    graft::backward(ex, adapter, view(l.x), view(l.dy), graft::vera_gradients{view(out.dd), view(out.db)},
                     view(out.dx));
+  } else {
+    graft::add_delta(ex, adapter, view(l.x), view(out.y));  // y += s (x A^T) B^T
+    graft::merge(ex, adapter, view(out.merged), view(out.merged_bias));
+    out.unmerged = out.merged;
+    row_vector bias = out.merged_bias;
+    graft::unmerge(ex, adapter, view(out.unmerged), view(bias));
+    out.dA = matrix::Zero(l.A.rows(), l.A.cols());
+    out.dB = matrix::Zero(l.B.rows(), l.B.cols());
+    if constexpr (Adapter::has_bias) {
+      out.dbias = row_vector::Zero(l.W.rows());
+      graft::backward(ex, adapter, view(l.x), view(l.dy),
+                      graft::lora_gradients{view(out.dA), view(out.dB), view(out.dbias)}, view(out.dx));
+    } else {
+      graft::backward(ex, adapter, view(l.x), view(l.dy), graft::lora_gradients{view(out.dA), view(out.dB)},
+                      view(out.dx));
+    }
   }
   return out;
 }
@@ -76,16 +106,28 @@ demo::timing measure(graft::openmp const& ex, Adapter const& adapter, layer cons
                      demo::drawn& numbers) {
   matrix const x = numbers.values(tokens, l.W.cols(), 1.0F);
   matrix y = matrix::Zero(tokens, l.W.rows());
-  matrix v(tokens, l.A.rows());
+  matrix v(tokens, l.A.rows()), delta(tokens, l.W.rows());
   auto const s = static_cast<float>(l.scale);
+  bool const vera = l.d.size() != 0, dora = l.magnitude.size() != 0;
   demo::timing t;
   t.base = demo::median_us([&] { y.noalias() = x * l.W.transpose(); });
   t.two_gemms = demo::median_us([&] {
     v.noalias() = x * l.A.transpose();
-    v *= s;
-    y.noalias() += v * l.B.transpose();
+    if (vera) v.array().rowwise() *= l.d.array();
+    else v *= s;
+    if (vera) {
+      delta.noalias() = v * l.B.transpose();
+      y.array() += delta.array().rowwise() * l.b.array();
+    } else y.noalias() += v * l.B.transpose();
+    if (dora) y.array().rowwise() *= l.magnitude.array();
   });
-  t.adapter = demo::median_us([&] { graft::add_delta(ex, adapter, view(x), view(y)); });
+  if constexpr (requires { adapter.magnitude; }) {
+    row_vector norms(l.W.rows()), factors(l.W.rows());
+    auto const d = graft::with_norms(adapter, view(norms));
+    graft::update_norms(ex, d, view(l.W));
+    auto const ready = graft::prepare(ex, d, view(factors));
+    t.adapter = demo::median_us([&] { graft::transform_output(ex, ready, view(x), view(y)); });
+  } else t.adapter = demo::median_us([&] { graft::add_delta(ex, adapter, view(x), view(y)); });
   return t;
 }
 
@@ -93,7 +135,11 @@ demo::timing measure(graft::openmp const& ex, Adapter const& adapter, layer cons
 template <class M, class View>
 M widened(View const& v) {
   M out(View::rank() == 2 ? v.extent(0) : 1, v.extent(View::rank() - 1));
-  for (Eigen::Index i = 0; i < out.size(); ++i) out.data()[i] = graft::load_as<float>(v.data_handle()[i]);
+  for (Eigen::Index i = 0; i < out.rows(); ++i)
+    for (Eigen::Index j = 0; j < out.cols(); ++j) {
+      if constexpr (View::rank() == 2) out(i, j) = graft::load_as<float>(v(i, j));
+      else out(i, j) = graft::load_as<float>(v(j));
+    }
   return out;
 }
 
@@ -106,6 +152,23 @@ class program {
         numbers_(options_.seed) {
     Eigen::setNbThreads(options_.threads);
     if (!options_.reference.empty()) reference_.emplace(options_.reference);
+    if (!adapters_.has_projections()) draw_projections();
+  }
+
+  /// VeRA's projections depend on the largest layer of the model, which only a reference tells.
+  void draw_projections() {
+    graft::index_t largest = 0;
+    if (reference_)
+      for (auto const& module : reference_->modules())
+        if (adapters_.find(module) != nullptr)
+          largest = std::max<graft::index_t>(largest, reference_->read(module + ".base.W").cols());
+    if (largest == 0)
+      throw graft::io::unsupported_error(
+          "graft: " + graft::io::escaped(options_.folder + "/adapter_model.safetensors") +
+              " holds no projections, and without --reference the sizes of the model that they are drawn for are not "
+              "known",
+          options_.folder);
+    adapters_.replay_projections(largest);
   }
 
   int run() {
@@ -121,12 +184,14 @@ class program {
       demo::print_header("PEFT's output");
       for (auto const& module : reference_->modules()) compare_with_peft(module);
     }
-    if (!reference_ || in_reference_ < adapters_.modules().size()) {
+    auto const alone = [&](adapted_module const& m) { return is_layer(m) && !in_reference(m.name); };
+    if (std::any_of(adapters_.modules().begin(), adapters_.modules().end(), alone)) {
       demo::print_header("float64");
       for (auto const& m : adapters_.modules())
-        if (!in_reference(m.name)) check(m, drawn_layer(m));
+        if (alone(m)) check(m, drawn_layer(m));
     }
     demo::print_legend();
+    print_rest();
     print_others();
     return print_summary();
   }
@@ -196,19 +261,34 @@ class program {
   /// All results of one adapted module against float64, and against PEFT's where the reference has them; then the times.
   void check(adapted_module const& m, layer l, bool turned = false) {
     if (reference_ && in_reference(m.name)) {
-      reference_->expects_shape(m.name + ".base.W", l.W.rows(), l.W.cols(), m.out_features, m.in_features);
-      reference_->expects_shape(m.name + ".x", l.x.rows(), l.x.cols(), l.x.rows(), m.in_features);
+      auto const in = m.kind == adapter_kind::vera ? l.W.cols() : m.in_features;  // VeRA's file does not know
+      reference_->expects_shape(m.name + ".base.W", l.W.rows(), l.W.cols(), m.out_features, in);
+      reference_->expects_shape(m.name + ".x", l.x.rows(), l.x.cols(), l.x.rows(), in);
     }
     if (l.bias.size() != 0 && l.bias.size() != m.out_features)
       throw graft::shape_error("graft: the bias of " + graft::io::escaped(m.name) + " does not fit");
     l.dy = numbers_.values(l.x.rows(), m.out_features, 1.0F);
-    adapters_.visit(m.name, [&]<class Adapter>(Adapter const& adapter) {
-      l.A = widened<matrix>(adapter.A);
-      l.B = widened<matrix>(adapter.B);
-      if constexpr (Adapter::has_bias) l.adapter_bias = widened<row_vector>(adapter.bias);
+    auto const use = [&]<class Adapter>(Adapter const& adapter) {
+      constexpr bool dora = requires { adapter.magnitude; };
+      constexpr bool vera = requires { adapter.d; };
+      auto const& factors = [&]() -> auto const& {
+        if constexpr (dora) return adapter.low_rank;
+        else return adapter;
+      }();
+      l.A = widened<matrix>(factors.A);
+      l.B = widened<matrix>(factors.B);
+      if constexpr (dora) l.magnitude = widened<row_vector>(adapter.magnitude);
+      if constexpr (vera) {
+        l.d = widened<row_vector>(adapter.d);
+        l.b = widened<row_vector>(adapter.b);
+      }
+      if constexpr (!dora && !vera)
+        if constexpr (Adapter::has_bias) l.adapter_bias = widened<row_vector>(adapter.bias);
       l.scale = m.scale;
-      l.y = base_output(l);
-      l.dx = l.dy * l.W;
+      if (dora) l.y = l.x * l.W.transpose();
+      else l.y = base_output(l);
+      if (dora) l.dx = matrix::Zero(l.x.rows(), l.W.cols());
+      else l.dx = l.dy * l.W;
       auto const got = apply(ex_, adapter, l);
       auto checks = demo::compare_with_float64(l, got);
       worst_ = std::max(worst_, checks.ratio());
@@ -216,11 +296,19 @@ class program {
       worst_ = std::max(worst_, checks.ratio());
       auto const t = measure(ex_, adapter, l, options_.tokens, numbers_);
       auto const count = graft::parameter_count(adapter);
-      demo::print_row(m.name, m.rslora ? "rsLoRA" : "LoRA", m.rank, count, checks.y, &checks, &t);
+      demo::print_row(m.name, method_of(m), m.rank, count, checks.y, &checks, &t);
       total_ += t;
       parameters_ += count;
       ++modules_;
-    });
+    };
+    adapters_.visit(m.name, use, l.W.cols());
+  }
+  [[nodiscard]] static std::string method_of(adapted_module const& m) {
+    return m.rslora && m.kind == adapter_kind::lora ? "rsLoRA" : std::string(graft::io::name(m.kind));
+  }
+  /// Is it a layer, of which the table shows a line?
+  [[nodiscard]] static bool is_layer(adapted_module const& m) {
+    return m.kind == adapter_kind::lora || m.kind == adapter_kind::dora || m.kind == adapter_kind::vera;
   }
   /// PEFT's outputs are what the table shows.
   void take_peft(std::string const& module, demo::outcome const& got, bool turned, demo::checks& checks) const {
@@ -233,7 +321,10 @@ class program {
   void print_title() const {
     auto const& c = adapters_.config();
     std::printf("%s\n%s of PEFT %s: %s", demo::shortened(options_.folder, 110).c_str(),
-                c.use_rslora ? "rsLoRA" : "LoRA",
+                c.peft_type == "VERA" ? "VeRA"
+                : c.use_dora          ? "DoRA"
+                : c.use_rslora        ? "rsLoRA"
+                                      : "LoRA",
                 c.peft_version.empty() ? "(unknown)" : demo::shortened(c.peft_version, 20).c_str(),
                 demo::counted(adapters_.modules().size(), "adapted module").c_str());
     if (auto const n = adapters_.replaced().size(); n != 0)
@@ -244,6 +335,13 @@ class program {
                 std::string(graft::name(graft::active_isa())).c_str(), Eigen::SimdInstructionSetsInUse());
   }
 
+  /// What is no layer of x and y has no line in the table.
+  void print_rest() const {
+    for (auto const& m : adapters_.modules())
+      if (!is_layer(m))
+        std::printf("%s is %s of rank %lld: handed out, not in the table\n", demo::shortened(m.name, 60).c_str(),
+                    std::string(graft::io::name(m.kind)).c_str(), static_cast<long long>(m.rank));
+  }
   void print_others() const {
     if (adapters_.others().empty())
       return static_cast<void>(std::puts("\nEverything in the checkpoint was understood."));

@@ -32,9 +32,12 @@ struct layer {
   matrix A;   // [r, n]
   matrix B;   // [m, r]
   row_vector adapter_bias;
+  row_vector d;  // VeRA's vectors
+  row_vector b;
+  row_vector magnitude;  // DoRA's
   double scale = 0;
-  matrix y;   // x W^T + bias as the framework computed it
-  matrix dx;  // dy W, likewise
+  matrix y;   // x W^T + bias as the framework computed it; for DoRA without the bias
+  matrix dx;  // dy W, likewise; for DoRA 0, since its dy is scaled first
 };
 
 /// What graft made of it.
@@ -47,6 +50,9 @@ struct outcome {
   matrix dB;
   matrix dx;
   row_vector dbias;
+  row_vector dd;
+  row_vector db;
+  row_vector dmagnitude;
 };
 
 /// The element that used most of its bound, and the largest error and value of all.
@@ -82,7 +88,7 @@ struct checks {
   worst y;
   worst W;     // merged weight and bias
   worst undo;  // weight after unmerge against the weight before
-  worst grad;  // dA, dB, dbias, dx
+  worst grad;  // of everything that is trained, and dx
   [[nodiscard]] double ratio() const { return std::max({y.ratio, W.ratio, undo.ratio, grad.ratio}); }
 };
 
@@ -101,48 +107,114 @@ struct checks {
   return matrix64((magnitude * (k / (1 - k))).array() + tiny);
 }
 
+/// Roundings of DoRA's factor: of kernels::row_norms as it states them, and of one quotient.
+[[nodiscard]] constexpr Eigen::Index norm_length(Eigen::Index n, Eigen::Index r) {
+  return 2 * (n / 16 + r / 16 + r + 44) + 2;
+}
+
+/// DoRA's factors and norms in float64, ones for everything else. By blocks of output features, as below.
+struct factors64 {
+  matrix64 c, norms;
+  explicit factors64(layer const& l) : c(matrix64::Ones(1, l.W.rows())), norms(c) {
+    if (l.magnitude.size() == 0) return;
+    matrix64 const A = l.A.cast<double>();
+    for (Eigen::Index i = 0; i < l.W.rows(); i += 256) {
+      Eigen::Index const rows = std::min<Eigen::Index>(256, l.W.rows() - i);
+      matrix64 const v =
+          l.W.middleRows(i, rows).cast<double>() + l.scale * (l.B.middleRows(i, rows).cast<double>() * A);
+      norms.middleCols(i, rows) = v.rowwise().norm().transpose();
+      c.middleCols(i, rows) =
+          (l.magnitude.middleCols(i, rows).cast<double>().array() / norms.middleCols(i, rows).array()).matrix();
+    }
+  }
+};
+[[nodiscard]] inline matrix64 scaled_columns(matrix64 const& m, matrix64 const& row) {
+  return (m.array().rowwise() * row.row(0).array()).matrix();
+}
+[[nodiscard]] inline matrix64 scaled_rows(matrix64 const& m, matrix64 const& row) {
+  return (m.array().colwise() * row.row(0).transpose().array()).matrix();
+}
+
 /// All results of one layer. By blocks of output features, so that no float64 copy of W is ever made.
 [[nodiscard]] inline checks compare_with_float64(layer const& l, outcome const& got) {
   Eigen::Index const T = l.x.rows(), n = l.W.cols(), m = l.W.rows(), r = l.A.rows();
-  Eigen::Index const v_length = long_axis(n) + 2, u_length = long_axis(m) + 2, r_length = short_axis(r) + 2,
-                     T_length = short_axis(T) + 2;
-  matrix64 const x = l.x.cast<double>(), dy = l.dy.cast<double>(), A = l.A.cast<double>(), B = l.B.cast<double>();
+  bool const vera = l.d.size() != 0, dora = l.magnitude.size() != 0;
+  Eigen::Index const more = (vera ? 3 : 0) + (dora ? norm_length(n, r) : 0);
+  Eigen::Index const v_length = long_axis(n) + 2 + more, u_length = long_axis(m) + 2 + more,
+                     r_length = short_axis(r) + 2 + more, T_length = short_axis(T) + 2;
+  factors64 const f(l);
+  matrix64 const x = l.x.cast<double>(), A = l.A.cast<double>();
+  matrix64 const dy = scaled_columns(l.dy.cast<double>(), f.c);
+  matrix64 B = l.B.cast<double>();
+  if (vera) B = scaled_columns(scaled_rows(B, l.b.cast<double>()), l.d.cast<double>());
   matrix64 const v = l.scale * (x * A.transpose()), u = l.scale * (dy * B);
   double const s = std::abs(l.scale);
   matrix64 const abs_x = x.cwiseAbs(), abs_dy = dy.cwiseAbs(), abs_A = A.cwiseAbs(), abs_B = B.cwiseAbs();
   matrix64 const abs_v = s * (abs_x * abs_A.transpose()), abs_u = s * (abs_dy * abs_B);
   matrix64 const none = matrix64::Zero(1, m);
   matrix64 const bias = l.bias.size() != 0 ? matrix64(l.bias.cast<double>()) : none;
-  matrix64 const extra = l.adapter_bias.size() != 0 ? matrix64(l.scale * l.adapter_bias.cast<double>()) : none;
+  matrix64 const extra = l.adapter_bias.size() != 0 ? matrix64(l.scale * l.adapter_bias.cast<double>())
+                         : dora                     ? bias
+                                                    : none;
+  matrix64 dx = l.dx.cast<double>(), abs_dx = matrix64::Zero(T, n);
   checks all;
   for (Eigen::Index i = 0; i < m; i += 256) {
     Eigen::Index const rows = std::min<Eigen::Index>(256, m - i);
     matrix64 const Bi = B.middleRows(i, rows), abs_Bi = abs_B.middleRows(i, rows);
     matrix64 const b = extra.middleCols(i, rows), abs_b = b.cwiseAbs();
+    matrix64 const c = f.c.middleCols(i, rows), abs_c = c.cwiseAbs();
 
     matrix64 const base = l.y.middleCols(i, rows).cast<double>();
-    matrix64 const y = (base + v * Bi.transpose()).rowwise() + b.row(0);
-    matrix64 const abs_y = abs_v * abs_Bi.transpose();
-    matrix64 const direct = base.cwiseAbs().rowwise() + abs_b.row(0);
-    all.y.take(got.y.middleCols(i, rows), y, allow(abs_y, v_length + r_length) + allow(direct, r_length));
+    matrix64 const z = base + v * Bi.transpose(), abs_z = abs_v * abs_Bi.transpose();
+    matrix64 const y = scaled_columns(z, c).rowwise() + b.row(0);
+    matrix64 const direct = scaled_columns(base.cwiseAbs(), abs_c).rowwise() + abs_b.row(0);
+    all.y.take(got.y.middleCols(i, rows), y,
+               allow(scaled_columns(abs_z, abs_c), v_length + r_length) + allow(direct, r_length));
 
     matrix64 const W = l.W.middleRows(i, rows).cast<double>(), abs_delta = s * (abs_Bi * abs_A);
-    all.W.take(got.merged.middleRows(i, rows), matrix64(W + l.scale * (Bi * A)),
-               allow(W.cwiseAbs() + abs_delta, r_length));
+    all.W.take(got.merged.middleRows(i, rows), scaled_rows(W + l.scale * (Bi * A), c),
+               allow(scaled_rows(W.cwiseAbs() + abs_delta, abs_c), r_length));
     all.undo.take(got.unmerged.middleRows(i, rows), W,
                   allow(W.cwiseAbs() + 2 * abs_delta, 2 * r_length));  // there and back
     if (got.merged_bias.size() != 0) {
-      matrix64 const own = bias.middleCols(i, rows);
-      all.W.take(got.merged_bias.middleCols(i, rows), matrix64(own + b), allow(own.cwiseAbs() + abs_b, 2));
+      matrix64 const own = bias.middleCols(i, rows), added = dora ? matrix64(0 * b) : b;
+      all.W.take(got.merged_bias.middleCols(i, rows), matrix64(own + added),
+                 allow(own.cwiseAbs() + added.cwiseAbs(), 2));
     }
     matrix64 const dyi = dy.middleCols(i, rows), abs_dyi = abs_dy.middleCols(i, rows);
-    all.grad.take(got.dB.middleRows(i, rows), matrix64(dyi.transpose() * v),
-                  allow(abs_dyi.transpose() * abs_v, v_length + T_length));
+    if (got.dB.size() != 0)
+      all.grad.take(got.dB.middleRows(i, rows), matrix64(dyi.transpose() * v),
+                    allow(abs_dyi.transpose() * abs_v, v_length + T_length));
+    matrix64 const given = l.dy.middleCols(i, rows).cast<double>();
+    if (vera) {  // db = sum of dy * (d * (x A^T)) B^T
+      matrix64 const own = scaled_columns(l.B.middleRows(i, rows).cast<double>(), l.d.cast<double>());
+      all.grad.take(
+          got.db.middleCols(i, rows), matrix64((given.array() * (v * own.transpose()).array()).colwise().sum()),
+          allow(matrix64((given.cwiseAbs().array() * (abs_v * own.cwiseAbs().transpose()).array()).colwise().sum()),
+                v_length + T_length + r_length));
+    }
+    if (dora) {
+      matrix64 const norms = f.norms.middleCols(i, rows);
+      all.grad.take(
+          got.dmagnitude.middleCols(i, rows), matrix64((given.array() * z.array()).colwise().sum() / norms.array()),
+          allow(
+              matrix64((given.cwiseAbs().array() * (abs_z + base.cwiseAbs()).array()).colwise().sum() / norms.array()),
+              v_length + r_length + T_length));
+      dx += dyi * W;  // the framework's own product, in fp32 too
+      abs_dx += abs_dyi * W.cwiseAbs();
+    }
   }
-  matrix64 const dx = l.dx.cast<double>();
-  all.grad.take(got.dA, matrix64(u.transpose() * x), allow(abs_u.transpose() * abs_x, u_length + T_length));
+  if (got.dA.size() != 0)
+    all.grad.take(got.dA, matrix64(u.transpose() * x), allow(abs_u.transpose() * abs_x, u_length + T_length));
+  if (vera) {  // dd = sum of (x A^T) * (dy diag(b) B)
+    matrix64 const own = scaled_rows(l.B.cast<double>(), l.b.cast<double>());
+    all.grad.take(got.dd, matrix64((v.array() * (dy * own).array()).colwise().sum()),
+                  allow(matrix64((abs_v.array() * (abs_dy * own.cwiseAbs()).array()).colwise().sum()),
+                        v_length + u_length + T_length));
+  }
   all.grad.take(got.dx, matrix64(dx + u * A),
-                allow(abs_u * abs_A, u_length + r_length) + allow(dx.cwiseAbs(), r_length));
+                allow(abs_u * abs_A, u_length + r_length) + allow(l.dx.cast<double>().cwiseAbs(), r_length) +
+                    allow(abs_dx, m + r_length));
   if (got.dbias.size() != 0)
     all.grad.take(got.dbias, matrix64(l.scale * dy.colwise().sum()), allow(s * abs_dy.colwise().sum(), T_length));
   return all;
