@@ -29,15 +29,20 @@ struct tensors {
                     layout::strided}) {}
   /// All in one.
   tensors(verb_shape const& s, layout how) : tensors(s, {how, how, how, how, how, how}) {}
-  matrix<S> x, A, B, y, v, w, dx, dA, dB;
+  matrix<S> x, A, B, y, v, w, dx, dA, dB, z;
   matrix<std::conditional_t<std::is_same_v<S, double>, double, float>> scratch;
-  std::vector<S> bias, base_bias, rows, panels;
+  std::vector<S> bias, base_bias, rows, panels, more, ranks, drank;
 
   [[nodiscard]] auto lora() { return graft::lora{.A = A.view(), .B = B.view(), .scale = 0.7}; }
   [[nodiscard]] auto lora_with_bias() {
     return graft::lora{.A = A.view(), .B = B.view(), .scale = 0.7, .bias = graft::view(bias)};
   }
   [[nodiscard]] auto lora_fa() { return graft::lora_fa{.A = A.view(), .B = B.view(), .scale = 0.7}; }
+  [[nodiscard]] auto vera() { return graft::vera{A.view(), B.view(), graft::view(ranks), graft::view(bias)}; }
+  [[nodiscard]] auto dora() { return graft::dora{lora(), graft::view(bias), graft::view(base_bias)}; }
+  [[nodiscard]] auto prepared() {
+    return graft::prepared_dora<decltype(lora()), decltype(graft::view(bias))>{lora(), graft::view(bias)};
+  }
   [[nodiscard]] auto packed() { return graft::panels_view<S>(panels.data(), B.view().extent(0), B.view().extent(1)); }
 
   [[nodiscard]] std::string differences(tensors& other) {
@@ -58,7 +63,10 @@ struct tensors {
     add("base_bias", graft::view(base_bias), graft::view(other.base_bias));
     add("rows", graft::view(rows), graft::view(other.rows));
     add("panels", graft::view(panels), graft::view(other.panels));
-    return all + y.outside() + w.outside() + v.outside() + dx.outside() + dA.outside() + dB.outside();
+    add("z", z.view(), other.z.view());
+    add("more", graft::view(more), graft::view(other.more));
+    add("drank", graft::view(drank), graft::view(other.drank));
+    return all + y.outside() + w.outside() + v.outside() + dx.outside() + dA.outside() + dB.outside() + z.outside();
   }
 
  private:
@@ -72,11 +80,15 @@ struct tensors {
         dx(s.T, s.n, l[4], 7),
         dA(s.r, s.n, l[1], 8),
         dB(s.m, s.r, l[1], 9),
+        z(s.T, s.m, l[5], 13),
         scratch(s.T, s.r),
         bias(random_numbers<S>(s.m, 10)),
         base_bias(random_numbers<S>(s.m, 11)),
         rows(random_numbers<S>(s.T, 12)),
-        panels(static_cast<std::size_t>(graft::panels_view<S>::storage(s.m, s.r))) {}
+        panels(static_cast<std::size_t>(graft::panels_view<S>::storage(s.m, s.r))),
+        more(random_numbers<S>(s.m, 14)),
+        ranks(random_numbers<S>(s.r, 15)),
+        drank(random_numbers<S>(s.r, 16)) {}
 };
 
 /// f(name, verb) for every verb of kernels and of the adapters; `verb(ex, tensors)` calls it.
@@ -106,6 +118,29 @@ void for_each_verb(F const& f) {
     [](auto const& ex, t_t& t) { graft::kernels::drop(ex, graft::dropout{0.4, 1, 2}, t.x.view(), t.dx.view()); });
   f("drop_add",
     [](auto const& ex, t_t& t) { graft::kernels::drop_add(ex, graft::dropout{0.4, 1, 2}, t.x.view(), t.dx.view()); });
+  f("add_scaled_columns", [](auto const& ex, t_t& t) {
+    graft::kernels::add_scaled_columns(ex, graft::view(t.bias), t.y.view(), t.z.view(), -1.0);
+  });
+  f("dot_columns",
+    [](auto const& ex, t_t& t) { graft::kernels::dot_columns(ex, t.y.view(), t.z.view(), graft::view(t.base_bias)); });
+  f("divide", [](auto const& ex, t_t& t) {
+    graft::kernels::divide(ex, graft::view(t.bias), graft::view(t.more), graft::view(t.base_bias));
+    graft::kernels::divide_add(ex, graft::view(t.more), graft::view(t.bias), graft::view(t.base_bias));
+  });
+  f("keep_columns", [](auto const& ex, t_t& t) {
+    graft::kernels::keep_columns(ex, {{0.4, 1, 2}, 5}, t.x.view(), t.dx.view());
+    graft::kernels::keep_columns_add(ex, {{0.4, 1, 3}, 5}, t.x.view(), t.dx.view());
+  });
+  f("low_rank_add with factors", [](auto const& ex, t_t& t) {
+    graft::kernels::low_rank_add(
+        ex, t.x.view(), t.A.view(), t.B.view(), t.y.view(), 0.7,
+        graft::low_rank_factors{graft::view(t.ranks), graft::view(t.bias), graft::view(t.more)});
+    graft::kernels::low_rank_add(ex, t.x.view(), t.A.view(), t.B.view(), t.z.view(), 0.7,
+                                 graft::low_rank_factors{graft::none, graft::none, graft::view(t.more)});
+  });
+  f("add_delta of vera", [](auto const& ex, t_t& t) { add_delta(ex, t.vera(), t.x.view(), t.y.view()); });
+  f("transform_output of a prepared dora",
+    [](auto const& ex, t_t& t) { transform_output(ex, t.prepared(), t.x.view(), t.y.view()); });
   f("fill_uniform", [](auto const& ex, t_t& t) { graft::kernels::fill_uniform(ex, {1, 2}, t.y.view(), 0.7); });
   f("fill_normal", [](auto const& ex, t_t& t) { graft::kernels::fill_normal(ex, {1, 2}, t.y.view(), 0.7); });
 
@@ -138,6 +173,36 @@ void for_each_verb(F const& f) {
     f("merge_all", [](auto const& ex, t_t& t) { merge_all(ex, t.w.view(), t.lora(), t.lora_fa()); });
     f("switch_adapter", [](auto const& ex, t_t& t) { switch_adapter(ex, t.lora_fa(), t.lora(), t.w.view()); });
   }
+}
+
+/// The same for those that take scratch from the executor's resource.
+template <class S, class F>
+void for_each_scratch_verb(F const& f) {
+  using t_t = tensors<S>;
+  f("row_norms", [](auto const& ex, t_t& t) {
+    graft::kernels::row_norms(ex, t.w.view(), t.B.view(), t.A.view(), graft::view(t.base_bias), 0.7);
+    graft::kernels::row_norms(ex, t.w.view(), graft::view(t.more));
+  });
+  f("backward of vera", [](auto const& ex, t_t& t) {
+    backward(ex, t.vera(), t.x.view(), t.y.view(),
+             graft::vera_gradients{graft::view(t.drank), graft::view(t.base_bias)}, t.dx.view());
+  });
+  f("merge of vera", [](auto const& ex, t_t& t) { merge(ex, t.vera(), t.w.view()); });
+  f("update_norms of dora", [](auto const& ex, t_t& t) { update_norms(ex, t.dora(), t.w.view()); });
+  f("transform_output of dora",
+    [](auto const& ex, t_t& t) { transform_output(ex, t.dora(), t.x.view(), t.y.view(), t.z.view()); });
+  f("transform_output_dropped of dora",
+    [](auto const& ex, t_t& t) { transform_output_dropped(ex, t.dora(), t.x.view(), t.z.view(), t.y.view()); });
+  f("backward of dora", [](auto const& ex, t_t& t) {
+    graft::dora_gradients const g{.A = t.dA.view(), .B = t.dB.view(), .magnitude = graft::view(t.more)};
+    backward(ex, t.dora(), t.x.view(), t.z.view(), t.y.view(), g, t.dx.view());
+  });
+  f("backward_exact of dora", [](auto const& ex, t_t& t) {
+    graft::dora_gradients const g{.A = t.dA.view(), .B = t.dB.view(), .magnitude = graft::view(t.more)};
+    backward_exact(ex, t.dora(), t.w.view(), t.x.view(), t.z.view(), t.y.view(), g, t.dx.view());
+  });
+  f("merge of dora", [](auto const& ex, t_t& t) { merge(ex, t.dora(), t.w.view()); });
+  f("unmerge of dora", [](auto const& ex, t_t& t) { unmerge(ex, t.dora(), t.w.view()); });
 }
 
 }  // namespace tests
