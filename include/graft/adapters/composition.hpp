@@ -247,19 +247,19 @@ void adapted_linear_backward(E const& ex, Base const& base, Arguments const&... 
   constexpr std::size_t count = sizeof...(Arguments) - 3;
   static_assert(detail::is_base_layer<Base>,
                 "graft::adapted_linear_backward: base must be a graft::base_layer{.forward, .backward}");
-  detail::with_last(std::make_index_sequence<count + 1>{}, std::tie(arguments...),
-                    [&]<class DY, class DX>(auto const& adapters_and_x, DY const& dy, DX const& dx) {
-                      [&]<std::size_t... I>(std::index_sequence<I...>) {
-                        auto const adapters = std::tie(std::get<I>(adapters_and_x)...);
-                        using types = typename detail::values_of<std::remove_cvref_t<decltype(adapters)>>::type;
-                        if constexpr (detail::mandates_chain_backward(static_cast<types const*>(nullptr)) &&
-                                      detail::is_base_layer<Base>) {
-                          if constexpr (detail::is_there<std::remove_cvref_t<decltype(base.bias_gradient)>>)
-                            kernels::sum_rows(ex, dy, base.bias_gradient);
-                          detail::backward_of<count>(ex, base, adapters, std::get<count>(adapters_and_x), dy, dx);
-                        }
-                      }(std::make_index_sequence<count>{});
-                    });
+  if constexpr (detail::is_base_layer<Base>)
+    detail::with_last(std::make_index_sequence<count + 1>{}, std::tie(arguments...),
+                      [&]<class DY, class DX>(auto const& adapters_and_x, DY const& dy, DX const& dx) {
+                        [&]<std::size_t... I>(std::index_sequence<I...>) {
+                          auto const adapters = std::tie(std::get<I>(adapters_and_x)...);
+                          using types = typename detail::values_of<std::remove_cvref_t<decltype(adapters)>>::type;
+                          if constexpr (detail::mandates_chain_backward(static_cast<types const*>(nullptr))) {
+                            if constexpr (detail::is_there<std::remove_cvref_t<decltype(base.bias_gradient)>>)
+                              kernels::sum_rows(ex, dy, base.bias_gradient);
+                            detail::backward_of<count>(ex, base, adapters, std::get<count>(adapters_and_x), dy, dx);
+                          }
+                        }(std::make_index_sequence<count>{});
+                      });
 }
 
 }  // namespace GRAFT_TARGET
