@@ -109,7 +109,7 @@ struct checks {
 
 /// Roundings of DoRA's factor: of kernels::row_norms as it states them, and of one quotient.
 [[nodiscard]] constexpr Eigen::Index norm_length(Eigen::Index n, Eigen::Index r) {
-  return 2 * (n / 16 + r / 16 + r + 44) + 2;
+  return 8 * (n / 16 + r / 16 + r + 45) + 2;
 }
 
 /// DoRA's factors and norms in float64, ones for everything else. By blocks of output features, as below.

@@ -98,7 +98,7 @@ struct row_norms_body {
             if constexpr (has_update) return load_as<Accumulate>(b(o, j));
             else return Accumulate{0};
           },
-          r, scale);
+          [&](index_t j) { return std::sqrt(gram[j * r + j]); }, r, scale);
       ww[t] = square.sound ? std::sqrt(square.value) : Accumulate{-1};
       if (square.sound) norms(o) = store_as<typename N::value_type>(ww[t]);
     });
@@ -129,12 +129,13 @@ inline namespace GRAFT_TARGET {
 ///              scalars; sums in fp32, or fp64 when one is `double`.
 /// Order        |w|^2 and u = A w by the long axis over n, G = A A^T too, p = G b by the long axis over r (see summation.hpp);
 ///              then over the ranks in order sum = fma(b_j, fma(s, p_j, u_j + u_j), sum), and |v|^2 = fma(s, sum, |w|^2). Where
-///              |v|^2 is below a quarter of the sum of its terms' sizes, below 2^-96 (2^-960) or not finite, the row is summed
-///              again in fp64 by the long axis, each element an fma chain over the ranks from w. base_norms are squared in place
-///              of the sum of |w|^2: their rounding shows.
+///              |v|^2 is below a sixteenth of (|w| + |s| sum of |b_j| |a_j|)^2, below 2^-96 (2^-960) or not finite, the row is
+///              summed again in fp64 by the long axis, each element an fma chain over the ranks from w. base_norms are squared
+///              in place of the sum of |w|^2: their rounding shows.
 /// Aliasing     norms may not overlap anything else.
-/// Precision    relative error <= 2 (n / 16 + r / 16 + r + 44) eps of the type of the sums, for every row, cancelling or not, and
-///              one rounding to the norms' type (base_norms: 8 times their error more). A row that is zero has the norm 0.
+/// Precision    relative error <= 8 (n / 16 + r / 16 + r + 45) eps of the type of the sums, and one rounding to the norms' type
+///              (base_norms: 16 times their error more). Rows that are summed again: eps32, and in fp64 (n / 16 + r + 22) eps64
+///              of || |w| + |s| |B| |A| ||, which shows where that is 10^6 times the norm. A row that is zero has the norm 0.
 /// Determinism  equal bits on every executor, for every number of threads; a norm depends on its own rows of W and B only.
 /// Cost         2 m n (r + 1) flops and r^2 (n + m) for the Gram matrix; W is read once. Rows that are summed again: 4 n r fp64
 ///              flops each.

@@ -106,22 +106,23 @@ struct plain_vector {
   GRAFT_FN float operator()(index_t j) const { return data[j]; }
 };
 
-/// |w|^2 + 2 s b.u + s^2 b.p with u = A w and p = (A A^T) b.
-template <class Accumulate, class B>
+/// |w|^2 + 2 s b.u + s^2 b.p with u = A w, p = (A A^T) b and lengths(j) = |a_j|. Its error is that of its dots, at most
+/// (|w| + |s| sum of |b_j| |a_j|)^2 eps each: sound where it is at least a sixteenth of that square.
+template <class Accumulate, class B, class L>
 GRAFT_FN squared_norm<Accumulate> expanded_norm(Accumulate ww, Accumulate const* u, Accumulate const* p, B const& b,
-                                                index_t r, Accumulate s) {
+                                                L const& lengths, index_t r, Accumulate s) {
   constexpr Accumulate tiny = std::is_same_v<Accumulate, float> ? Accumulate(0x1p-96) : Accumulate(0x1p-960);
   Accumulate sum{0};
   Accumulate size{0};
   for (index_t j = 0; j < r; ++j) {
     Accumulate const bj = b(j);
     sum = std::fma(bj, std::fma(s, p[j], u[j] + u[j]), sum);
-    size = std::fma(std::fabs(bj), std::fma(std::fabs(s), std::fabs(p[j]), std::fabs(u[j] + u[j])), size);
+    size = std::fma(std::fabs(bj), lengths(j), size);
   }
   Accumulate const value = std::fma(s, sum, ww);
-  Accumulate const all = std::fma(std::fabs(s), size, ww);
-  // A quarter: the relative error of the sum is at most four times that of its terms.
-  return {value, value >= Accumulate(0.25) * all && value > tiny && value <= (std::numeric_limits<Accumulate>::max)()};
+  Accumulate const all = std::fma(std::fabs(s), size, std::sqrt(ww));
+  return {value, value >= Accumulate(0.0625) * (all * all) && value > tiny &&
+                     value <= (std::numeric_limits<Accumulate>::max)()};
 }
 
 }  // namespace GRAFT_TARGET

@@ -54,7 +54,7 @@ inline double exact_norm(norm_problem const& p, index_t o) {
   return std::sqrt(total);
 }
 
-/// Rows [t0, t1), at most norm_row_block. `gram`[ranks, ranks]; `scratch` holds norm_scratch(ranks) floats.
+/// Rows [t0, t1), at most norm_row_block. `gram`[ranks, ranks] and behind it the lengths of A's rows; `scratch` holds norm_scratch(ranks) floats.
 inline void norm_rows(norm_problem const& p, index_t t0, index_t t1, float const* gram, float* scratch) {
   constexpr index_t chunk = kernels::chunk;
   index_t const rows = t1 - t0;
@@ -103,7 +103,8 @@ inline void norm_rows(norm_problem const& p, index_t t0, index_t t1, float const
   if (r > 0) shrink_rows({p.b, {const_cast<float*>(gram), storage::fp32, r, 1}, {}, p.rows, r, r, 1.0F}, t0, t1, q, wx);
   if (r > 0) pack(p.b.at(t0, 0), rows, r, bb, r_padded);
   for (index_t t = 0; t < rows; ++t) {
-    auto const square = expanded_norm(ww[t], u + t * r, q + t * r, plain_vector{bb + t * r_padded}, r, p.scale);
+    auto const square = expanded_norm(ww[t], u + t * r, q + t * r, plain_vector{bb + t * r_padded},
+                                      plain_vector{gram + r * r}, r, p.scale);
     double const norm = square.sound ? static_cast<double>(std::sqrt(square.value)) : exact_norm(p, t0 + t);
     typed(p.norms.at(t0 + t, 0), [&](auto* out) { *out = store_as<std::remove_cvref_t<decltype(*out)>>(norm); });
   }

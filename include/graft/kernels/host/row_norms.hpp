@@ -3,6 +3,7 @@
 /// Host body of `row_norms`: the Gram matrix first, then one sweep over W, rows over workers.
 #pragma once
 
+#include <cmath>
 #include <cstddef>
 
 #include <graft/config.hpp>
@@ -28,7 +29,7 @@ struct norm_plan {
   norm_plan(int concurrency, norm_problem const& given)
       : p(given),
         workers(useful_workers(concurrency, p.rows * (p.ranks + 1) * p.length)),
-        gram(float_bytes(p.ranks * p.ranks)),
+        gram(float_bytes(p.ranks * (p.ranks + 1))),
         each(float_bytes(norm_scratch(p.ranks))) {}
   [[nodiscard]] std::size_t bytes() const { return gram + each * static_cast<std::size_t>(workers); }
 };
@@ -48,6 +49,8 @@ void row_norms_on_host(E const& ex, norm_plan const& plan) {
                           if (last > first)
                             f.shrink_rows({p.a, p.a, {}, p.ranks, p.ranks, p.length, 1.0F}, first, last,
                                           gram + first * p.ranks, scratch);
+                          for (index_t j = first; j < last; ++j)
+                            gram[p.ranks * p.ranks + j] = std::sqrt(gram[j * p.ranks + j]);
                           w.barrier();
                           index_t const end = part_begin(p.rows, w.index() + 1, w.size());
                           for (index_t t = part_begin(p.rows, w.index(), w.size()); t < end; t += norm_row_block)
