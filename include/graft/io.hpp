@@ -9,4 +9,5 @@
 #include <graft/io/json.hpp>
 #include <graft/io/name_pattern.hpp>
 #include <graft/io/peft_checkpoint.hpp>
+#include <graft/io/peft_writer.hpp>
 #include <graft/io/safetensors.hpp>

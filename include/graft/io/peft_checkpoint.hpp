@@ -74,6 +74,12 @@ class peft_checkpoint {
             safetensors_file::read(folder + "/adapter_model.safetensors")};
   }
 
+  /// The same of what is in memory; `config_name` is for sentences.
+  [[nodiscard]] static peft_checkpoint parse(adapter_config config, std::string const& config_name,
+                                             safetensors_file file) {
+    return {std::move(config), config_name, std::move(file)};
+  }
+
   [[nodiscard]] adapter_config const& config() const { return config_; }
   [[nodiscard]] std::vector<adapted_module> const& modules() const { return modules_; }
   /// Null when this module is not adapted.

@@ -379,9 +379,7 @@ template <class T, class E, int D>
 }
 
 /// Writes `path` by way of a file beside it, which is then renamed: readers never meet half a file. Throws file_error.
-inline void write_safetensors(std::string const& path, std::vector<tensor_data> tensors,
-                              std::map<std::string, std::string> const& metadata = {}) {
-  std::string const bytes = safetensors_bytes(std::move(tensors), metadata);
+inline void write_bytes(std::string const& path, std::string_view bytes) {
   std::string const partial = path + ".partial";
   std::FILE* const file = std::fopen(partial.c_str(), "wb");
   if (file == nullptr) detail::refuse<file_error>(partial, std::string("cannot be created: ") + std::strerror(errno));
@@ -391,6 +389,10 @@ inline void write_safetensors(std::string const& path, std::vector<tensor_data> 
   std::string const why = std::strerror(errno);
   std::remove(partial.c_str());
   detail::refuse<file_error>(path, "cannot be written: " + why);
+}
+inline void write_safetensors(std::string const& path, std::vector<tensor_data> tensors,
+                              std::map<std::string, std::string> const& metadata = {}) {
+  write_bytes(path, safetensors_bytes(std::move(tensors), metadata));
 }
 
 }  // namespace GRAFT_TARGET
