@@ -177,7 +177,7 @@ class program {
       print_others();
       std::fflush(stdout);
       std::fprintf(stderr, "refused: %s holds no adapter that graft computes\n",
-                   graft::io::escaped(options_.folder).c_str());
+                   graft::io::escaped(options_.folder + "/adapter_model.safetensors").c_str());
       return 2;
     }
     if (reference_) {

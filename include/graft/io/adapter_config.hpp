@@ -149,16 +149,16 @@ class config_reader {
     if (v == nullptr) return;
     if (!v->is_object()) wrong(key, "an object of numbers", *v);
     for (auto const& [k, value] : v->items()) {
-      static_cast<void>(name_pattern(adapter_config::as_key(k)));
+      static_cast<void>(name_pattern(adapter_config::as_key(k), file_));
       to.emplace_back(k, number_in(key, value));
     }
   }
   void patterns_of(adapter_config const& c) const {
     for (auto const* const p : {&c.target_pattern, &c.exclude_pattern})
-      if (*p) static_cast<void>(name_pattern(**p));
-    for (auto const& m : c.modules_to_save) static_cast<void>(name_pattern(adapter_config::as_saved(m)));
+      if (*p) static_cast<void>(name_pattern(**p, file_));
+    for (auto const& m : c.modules_to_save) static_cast<void>(name_pattern(adapter_config::as_saved(m), file_));
     for (auto const& p : c.layers_pattern) {
-      static_cast<void>(name_pattern(adapter_config::as_layers(p)));
+      static_cast<void>(name_pattern(adapter_config::as_layers(p), file_));
       if (p.find_first_of("*+?|()^$") !=
           std::string::npos)  // where the number stands would depend on the way of matching
         refuse(file_, graft::detail::text("repetitions, alternatives and groups are not supported in ", escaped(p)),

@@ -38,8 +38,8 @@ class name_pattern {
   static constexpr std::size_t longest = 10'000;
   static constexpr int deepest = 200;
 
-  /// Throws pattern_error.
-  explicit name_pattern(std::string_view pattern) : text_(pattern) {
+  /// Throws pattern_error. `where` is put into its sentence: the file that the pattern comes from.
+  explicit name_pattern(std::string_view pattern, std::string_view where = {}) : text_(pattern), where_(where) {
     if (text_.size() > longest) fail(graft::detail::text("has more than ", longest, " characters"));
     fragment const all = alternatives(0);
     if (at_ != text_.size()) fail("has a ')' without its '('");
@@ -87,9 +87,10 @@ class name_pattern {
   };
 
   [[noreturn]] void fail(std::string_view what) const {
-    graft::detail::raise(pattern_error(
-        graft::detail::text("graft::io: the pattern ", escaped(text_), " ", what, " (character ", at_, ")"), text_,
-        static_cast<index_t>(at_)));
+    graft::detail::raise(
+        pattern_error(graft::detail::text("graft::io: ", where_.empty() ? "" : escaped(where_) + ": ", "the pattern ",
+                                          escaped(text_), " ", what, " (character ", at_, ")"),
+                      text_, static_cast<index_t>(at_)));
   }
   std::uint32_t add(state s) {
     if (states_.size() >= 2 * longest) fail("is too large");
@@ -280,6 +281,7 @@ class name_pattern {
   }
 
   std::string text_;
+  std::string_view where_;  // only while it is read
   std::size_t at_ = 0;
   std::vector<state> states_;
   std::vector<characters> sets_;

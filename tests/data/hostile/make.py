@@ -1,0 +1,143 @@
+#!/usr/bin/env python3
+"""Writes the checkpoints of this folder, each of which must be refused, and `sound`, which must not.
+
+python3 make.py: overwrites them; the same every time. A folder's `expected` names the file that is at fault.
+"""
+import json, os, shutil, struct
+
+here = os.path.dirname(os.path.abspath(__file__))
+config = {"peft_type": "LORA", "r": 2, "lora_alpha": 4, "target_modules": ["q"]}
+A, B = "base_model.model.m.q.lora_A.weight", "base_model.model.m.q.lora_B.weight"
+tensors = {A: [2, 5], B: [3, 2]}
+
+
+def size(shape):
+    n = 4
+    for e in shape:
+        n *= e
+    return n
+
+
+def header_of(shapes, change=None):
+    at, header = 0, {}
+    for name, shape in shapes.items():
+        header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [at, at + size(shape)]}
+        at += size(shape)
+    if change:
+        change(header)
+    return json.dumps(header).encode(), bytes(at)
+
+
+def file_of(header, data, length=None):
+    return struct.pack("<Q", len(header) if length is None else length) + header + data
+
+
+def sound_file(shapes=None, change=None):
+    return file_of(*header_of(shapes or tensors, change))
+
+
+def save(name, at_fault, text=None, data=None):
+    folder = os.path.join(here, name)
+    shutil.rmtree(folder, ignore_errors=True)
+    os.makedirs(folder)
+    if text is None:
+        text = json.dumps(config).encode()
+    if data is None:
+        data = sound_file()
+    for file, content in (("adapter_config.json", text), ("adapter_model.safetensors", data)):
+        if content is False:
+            continue
+        if content == "folder":
+            os.makedirs(os.path.join(folder, file))
+            open(os.path.join(folder, file, "kept"), "w").close()
+            continue
+        with open(os.path.join(folder, file), "wb") as f:
+            f.write(content)
+    with open(os.path.join(folder, "expected"), "w") as f:
+        f.write(at_fault + "\n")
+
+
+C, T = "adapter_config.json", "adapter_model.safetensors"
+
+
+def settings(**more):
+    return json.dumps({**config, **more}).encode()
+
+
+def entry(field, value):
+    def change(header):
+        header[A][field] = value
+
+    return sound_file(change=change)
+
+
+save("sound", "")
+# The configuration.
+save("config_missing", C, text=False)
+save("config_empty", C, text=b"")
+save("config_is_a_folder", C, text="folder")
+save("config_not_json", C, text=b"{\"peft_type\": \"LORA\",")
+save("config_not_utf8", C, text=b"{\"peft_type\": \"LORA\", \"x\": \"\xff\xfe\"}")
+save("config_zero_byte", C, text=b"{\"peft_type\": \"LORA\"}\0{}")
+save("config_keys_twice", C, text=b"{\"peft_type\": \"LORA\", \"r\": 2, \"r\": 3}")
+save("config_deep", C, text=b"{\"peft_type\": \"LORA\", \"x\": " + b"[" * 5000 + b"]" * 5000 + b"}")
+save("config_huge_number", C, text=b"{\"peft_type\": \"LORA\", \"lora_alpha\": 1e999}")
+save("config_nan", C, text=b"{\"peft_type\": \"LORA\", \"lora_alpha\": NaN}")
+save("config_rank_text", C, text=settings(r="2"))
+save("config_rank_huge", C, text=settings(r=2**63))
+save("config_rank_zero", C, text=settings(r=0))
+save("config_bad_pattern", C, text=settings(target_modules="(a+"))
+save("config_back_reference", C, text=settings(target_modules="(a)\\1"))
+save("config_unknown_type", C, text=settings(peft_type="\x1b[2J"))
+save("config_rank_pattern", C, text=settings(rank_pattern={"q": -1}))
+save("vera_key_negative", C, text=b"{\"peft_type\": \"VERA\", \"r\": 2, \"projection_prng_key\": -1}")
+# The tensors' file.
+save("file_missing", T, data=False)
+save("file_empty", T, data=b"")
+save("file_is_a_folder", T, data="folder")
+save("file_short", T, data=b"1234567")
+header, data = header_of(tensors)
+save("header_longer_than_file", T, data=file_of(header, data, 1 << 20))
+save("header_length_overflows", T, data=file_of(header, data, 2**64 - 1))
+save("header_cut", T, data=file_of(header, data)[:40])
+save("data_cut", T, data=file_of(header, data)[:-1])
+save("data_more", T, data=file_of(header, data) + b"x")
+save("header_not_json", T, data=file_of(header[:-1], data))
+save("header_name_twice", T, data=file_of(header.replace(b"lora_B", b"lora_A"), data))
+save("header_not_utf8", T, data=file_of(header.replace(b"m.q", b"m\xff\xfe"), data))
+save("name_with_control_characters", T, data=file_of(header.replace(b"lora_B.weight", b"lora_B.bias\\u001b[2J\\u0000"), data))
+save("dtype_unknown", T, data=entry("dtype", "F8_E4M3"))
+save("dtype_number", T, data=entry("dtype", 7))
+save("offsets_negative", T, data=entry("data_offsets", [-4, 36]))
+save("offsets_reversed", T, data=entry("data_offsets", [40, 0]))
+save("offsets_overlap", T, data=entry("data_offsets", [24, 64]))
+save("offsets_hole", T, data=sound_file(change=lambda h: h[B].update(data_offsets=[44, 68])) + bytes(4))
+save("offsets_overflow", T, data=entry("data_offsets", [2**63 - 1, 2**64 - 1]))
+save("shape_overflows", T, data=entry("shape", [2**32, 2**32]))
+save("shape_negative", T, data=entry("shape", [-2, 5]))
+save("shape_fraction", T, data=entry("shape", [2.5, 4]))
+save("shape_of_other_size", T, data=entry("shape", [2, 6]))
+# Tensors that contradict each other or the configuration.
+save("a_without_b", T, data=sound_file({A: [2, 5]}))
+save("b_without_a", T, data=sound_file({B: [3, 2]}))
+save("rank_of_b", T, data=sound_file({A: [2, 5], B: [3, 4]}))
+save("rank_of_configuration", T, text=settings(r=3))
+save("rank_zero", T, data=sound_file({A: [0, 5], B: [3, 0]}))
+save("bias_not_announced", T, data=sound_file({**tensors, "base_model.model.m.q.lora_B.bias": [3]}))
+G = "base_model.model.m.q.lora_magnitude_vector"
+save("dora_without_magnitude", T, text=settings(use_dora=True))
+save("dora_magnitude_not_announced", T, data=sound_file({**tensors, G: [3]}))
+save("dora_magnitude_length", T, text=settings(use_dora=True), data=sound_file({**tensors, G: [4]}))
+E = "base_model.model.m.e.lora_embedding_"
+save("embedding_without_b", T, data=sound_file({E + "A": [2, 7]}))
+X = "base_model.model.m.experts.lora_"
+experts = settings(target_parameters=["experts.w"])
+save("experts_not_divided", T, text=experts, data=sound_file({X + "A.weight": [5, 4], X + "B.weight": [3, 5]}))
+save("experts_of_other_size", T, text=experts, data=sound_file({X + "A.weight": [6, 4], X + "B.weight": [3, 4]}))
+vera = json.dumps({"peft_type": "VERA", "r": 2, "target_modules": ["q"]}).encode()
+L = "base_model.model.m.q.vera_lambda_"
+stored = {"base_model.vera_A": [2, 5], "base_model.vera_B": [2, 2]}
+save("vera_without_projections", T, text=vera, data=sound_file({L + "d": [2], L + "b": [3]}))
+save("vera_projections_too_small", T, text=vera, data=sound_file({**stored, L + "d": [2], L + "b": [3]}))
+save("vera_one_lambda", T, text=vera, data=sound_file({**stored, L + "d": [2]}))
+save("vera_rank", T, text=vera, data=sound_file({**stored, L + "d": [3], L + "b": [2]}))

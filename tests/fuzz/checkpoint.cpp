@@ -1,0 +1,57 @@
+// A configuration, a zero byte and a safetensors file: refused, or every module is handed out and all its elements are read.
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+#include <utility>
+
+#include <graft/io/peft_checkpoint.hpp>
+
+namespace {
+
+template <class View>
+double sum_of(View const& v) {
+  double sum = 0;
+  if constexpr (View::rank() == 1)
+    for (graft::index_t i = 0; i < v.extent(0); ++i) sum += graft::load_as<double>(v(i));
+  else
+    for (graft::index_t i = 0; i < v.extent(0); ++i)
+      for (graft::index_t j = 0; j < v.extent(1); ++j) sum += graft::load_as<double>(v(i, j));
+  return sum;
+}
+struct read_all {
+  template <class A>
+  double operator()(A const& a) const {
+    if constexpr (requires { a.magnitude; }) return (*this)(a.low_rank) + sum_of(a.magnitude);
+    else if constexpr (requires { a.d; }) return sum_of(a.A) + sum_of(a.B) + sum_of(a.d) + sum_of(a.b);
+    else return sum_of(a.A) + sum_of(a.B);
+  }
+};
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(std::uint8_t const* data, std::size_t size) {
+  std::string_view const text(reinterpret_cast<char const*>(data), size);
+  std::size_t const zero = text.find('\0');
+  if (zero == std::string_view::npos) return 0;
+  using graft::io::adapter_kind;
+  try {
+    auto config = graft::io::adapter_config::parse(text.substr(0, zero), "config");
+    if (config.r > 1 << 16) return 0;  // what it asks for is memory
+    auto c = graft::io::peft_checkpoint::parse(
+        std::move(config), "config",
+        graft::io::safetensors_file::parse({reinterpret_cast<std::byte const*>(data) + zero + 1, size - zero - 1},
+                                           "tensors"));
+    if (!c.has_projections()) c.replay_projections(17);
+    double sum = 0;
+    for (auto const& m : c.modules()) {
+      if (m.kind == adapter_kind::lora_experts) sum += c.visit_experts(m.name, read_all{});
+      else if (m.kind == adapter_kind::lora_embedding || m.kind == adapter_kind::dora_embedding)
+        sum += c.visit_embedding(m.name, read_all{});
+      else sum += c.visit(m.name, read_all{});
+    }
+    for (auto const& [base, stored] : c.replaced()) sum += static_cast<double>(c.replaced_info(base).size());
+    static_cast<void>(sum);
+  } catch (graft::error const&) {  // the only way out
+  }
+  return 0;
+}
