@@ -47,6 +47,30 @@ void eigen_merge(int threads, float const* A, float const* B, float* W, index n,
   out(W, m, n).noalias() += s * in(B, m, r) * in(A, r, n);
 }
 
+void eigen_formed_norms(int threads, float const* W, float const* A, float const* B, float* V, float* norms, index n,
+                        index m, index r, float s) {
+  Eigen::setNbThreads(threads);
+  out(V, m, n) = in(W, m, n);
+  out(V, m, n).noalias() += s * in(B, m, r) * in(A, r, n);
+  eigen_norms(threads, V, norms, n, m);
+}
+void eigen_norms(int threads, float const* W, float* norms, index n, index m) {
+#pragma omp parallel for num_threads(threads)
+  for (index o = 0; o < m; ++o) norms[o] = Eigen::Map<Eigen::VectorXf const>(W + o * n, n).norm();
+}
+
+void eigen_vera(int threads, float const* x, float const* A, float const* B, float const* d, float const* b, float* y,
+                float* v, float* delta, index T, index n, index m, index r) {
+  using row = Eigen::Map<Eigen::Array<float, 1, Eigen::Dynamic> const>;
+  Eigen::setNbThreads(threads);
+  out V(v, T, r);
+  out D(delta, T, m);
+  V.noalias() = in(x, T, n) * in(A, r, n).transpose();
+  V.array().rowwise() *= row(d, r);
+  D.noalias() = V * in(B, m, r).transpose();
+  out(y, T, m).array() += D.array().rowwise() * row(b, m);
+}
+
 void eigen_low_rank_add_bf16(int threads, std::uint16_t const* x, std::uint16_t const* A, std::uint16_t const* B,
                              std::uint16_t* y, float* scratch, index T, index n, index m, index r, float s) {
   Eigen::setNbThreads(threads);

@@ -15,6 +15,13 @@ void eigen_low_rank_add(int threads, float const* x, float const* A, float const
 void eigen_backward(int threads, float const* x, float const* A, float const* B, float const* dy, float* dA, float* dB,
                     float* dx, float* uv, index T, index n, index m, index r, float s);
 void eigen_merge(int threads, float const* A, float const* B, float* W, index n, index m, index r, float s);
+// Norms of rows of W, which is as fast as W can be read, and of W + s B A by way of V[m, n].
+void eigen_norms(int threads, float const* W, float* norms, index n, index m);
+void eigen_formed_norms(int threads, float const* W, float const* A, float const* B, float* V, float* norms, index n,
+                        index m, index r, float s);
+// y += b * ((d * (x A^T)) B^T); v is scratch of T r, delta of T m.
+void eigen_vera(int threads, float const* x, float const* A, float const* B, float const* d, float const* b, float* y,
+                float* v, float* delta, index T, index n, index m, index r);
 // bfloat16 bits; Eigen widens to float and back (its own bfloat16 product is many times slower).
 void eigen_low_rank_add_bf16(int threads, std::uint16_t const* x, std::uint16_t const* A, std::uint16_t const* B,
                              std::uint16_t* y, float* scratch, index T, index n, index m, index r, float s);
