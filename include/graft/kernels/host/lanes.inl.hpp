@@ -70,12 +70,15 @@ GRAFT_INLINE void store_part(T* p, lanes a, index_t count) {
 GRAFT_INLINE lanes tree16(lanes const* a) {
   __m512 s[8];
   __m512 u[4];
-  for (int i = 0; i < 8; ++i)  // offset 8
+  repeat<8>([&](auto i) __attribute__((always_inline)) {  // offset 8
     s[i] = _mm512_add_ps(_mm512_maskz_shuffle_f32x4(0xffff, a[i].v, a[i + 8].v, 0x44),
                          _mm512_maskz_shuffle_f32x4(0xffff, a[i].v, a[i + 8].v, 0xee));
-  for (int i = 0; i < 4; ++i)  // offset 4: 128-bit parts now hold trees i, i + 8, i + 4, i + 12
-    u[i] = _mm512_add_ps(_mm512_maskz_shuffle_f32x4(0xffff, s[i], s[i + 4], 0x88),
-                         _mm512_maskz_shuffle_f32x4(0xffff, s[i], s[i + 4], 0xdd));
+  });
+  repeat<4>([&](auto i)
+                __attribute__((always_inline)) {  // offset 4: 128-bit parts now hold trees i, i + 8, i + 4, i + 12
+                  u[i] = _mm512_add_ps(_mm512_maskz_shuffle_f32x4(0xffff, s[i], s[i + 4], 0x88),
+                                       _mm512_maskz_shuffle_f32x4(0xffff, s[i], s[i + 4], 0xdd));
+                });
   __m512d const p = _mm512_castps_pd(
       _mm512_add_ps(_mm512_maskz_unpacklo_ps(0xffff, u[0], u[1]), _mm512_maskz_unpackhi_ps(0xffff, u[0], u[1])));
   __m512d const q = _mm512_castps_pd(
