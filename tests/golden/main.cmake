@@ -61,8 +61,8 @@ expect("files that are no case" 1 "FAIL no_case holds no case\n0 passed, 1 faile
 expect("a sound and a missing folder" 1 "${pass}FAIL nowhere .*\n1 passed, 1 failed, 0 skipped\n" sound nowhere)
 
 # A method that is not known is skipped, and skipped is not passed.
-changed(unknown/plain.safetensors "s/\"method\":\"lora\"/\"method\":\"vera\"/")
-set(skip "SKIP vera/plain graft has no method vera\n")
+changed(unknown/plain.safetensors "s/\"method\":\"lora\"/\"method\":\"nope\"/")
+set(skip "SKIP nope/plain graft has no method nope\n")
 expect("an unknown method" 1 "${skip}0 passed, 0 failed, 1 skipped\n" unknown)
 expect("an unknown method and a sound case" 0 "${pass}${skip}1 passed, 0 failed, 1 skipped\n" sound unknown)
 
