@@ -5,7 +5,7 @@
 
 #include <graft/view/concepts.hpp>
 #include <graft/view/extents.hpp>
-#include <graft/view/mdspan.hpp>
 #include <graft/view/ids.hpp>
+#include <graft/view/mdspan.hpp>
 #include <graft/view/scalar.hpp>
 #include <graft/view/tensor_view.hpp>

@@ -31,7 +31,8 @@ expect(layering "")
 expect(umbrellas "lacks the line #include <graft/adapters/spotlight.hpp> .*umbrellas: 1 wrong")
 
 file(READ "${WORK}/graft/adapters.hpp" text)
-string(APPEND text "#include <graft/adapters/spotlight.hpp>\n")
+string(REPLACE "#include <graft/adapters/vera.hpp>" "#include <graft/adapters/spotlight.hpp>\n#include <graft/adapters/vera.hpp>"
+  text "${text}")
 file(WRITE "${WORK}/graft/adapters.hpp" "${text}")
 expect(layering "")
 expect(umbrellas "")

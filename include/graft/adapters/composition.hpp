@@ -81,16 +81,16 @@ concept acts = requires(E const& ex, typename adapter_of<T>::type const& a, X co
 } || requires(E const& ex, typename adapter_of<T>::type const& a, X const& x) { transform_input(ex, a, x, x); };
 
 /// Does an adapter with a bias of its own stand before an output_transform?
-template <class Tuple, std::size_t... I>
-consteval bool biases_last(std::index_sequence<I...>) {
+template <class Tuple, std::size_t... At>
+consteval bool biases_last(std::index_sequence<At...>) {
   bool seen = false;
   bool good = true;
   [[maybe_unused]] auto const next = [&](bool has_bias, bool transforms) {
     if (transforms && seen) good = false;
     if (has_bias) seen = true;
   };
-  (next(brings_bias<typename adapter_of<std::tuple_element_t<I, Tuple>>::type>,
-        output_transform<typename adapter_of<std::tuple_element_t<I, Tuple>>::type>),
+  (next(brings_bias<typename adapter_of<std::tuple_element_t<At, Tuple>>::type>,
+        output_transform<typename adapter_of<std::tuple_element_t<At, Tuple>>::type>),
    ...);
   return good;
 }
@@ -166,10 +166,10 @@ void backward_of(E const& ex, Base const& base, Adapters const& adapters, X cons
 }
 
 /// f(adapters, second last, last) of base, adapters..., a, b.
-template <std::size_t... I, class Tuple, class F>
-decltype(auto) with_last(std::index_sequence<I...>, Tuple const& all, F const& f) {
+template <std::size_t... At, class Tuple, class F>
+decltype(auto) with_last(std::index_sequence<At...>, Tuple const& all, F const& f) {
   constexpr std::size_t n = std::tuple_size_v<Tuple>;
-  return f(std::tie(std::get<I>(all)...), std::get<n - 2>(all), std::get<n - 1>(all));
+  return f(std::tie(std::get<At>(all)...), std::get<n - 2>(all), std::get<n - 1>(all));
 }
 
 }  // namespace GRAFT_TARGET
@@ -250,8 +250,8 @@ void adapted_linear_backward(E const& ex, Base const& base, Arguments const&... 
   if constexpr (detail::is_base_layer<Base>)
     detail::with_last(std::make_index_sequence<count + 1>{}, std::tie(arguments...),
                       [&]<class DY, class DX>(auto const& adapters_and_x, DY const& dy, DX const& dx) {
-                        [&]<std::size_t... I>(std::index_sequence<I...>) {
-                          auto const adapters = std::tie(std::get<I>(adapters_and_x)...);
+                        [&]<std::size_t... At>(std::index_sequence<At...>) {
+                          auto const adapters = std::tie(std::get<At>(adapters_and_x)...);
                           using types = typename detail::values_of<std::remove_cvref_t<decltype(adapters)>>::type;
                           if constexpr (detail::mandates_chain_backward(static_cast<types const*>(nullptr))) {
                             if constexpr (detail::is_there<std::remove_cvref_t<decltype(base.bias_gradient)>>)
