@@ -95,8 +95,8 @@ struct layer {
       }
   }
   [[nodiscard]] auto calls() {
-    return base_layer{[this](auto const& x, auto const& y) { forward(x, y); },
-                      [this](auto const& dy, auto const& dx) { backward(dy, dx); }, view(bias), none};
+    return base_layer{[this](auto const& x, auto const& y) { this->forward(x, y); },
+                      [this](auto const& dy, auto const& dx) { this->backward(dy, dx); }, view(bias), none};
   }
 };
 
