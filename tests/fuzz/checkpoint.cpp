@@ -18,12 +18,17 @@ double sum_of(View const& v) {
       for (graft::index_t j = 0; j < v.extent(1); ++j) sum += graft::load_as<double>(v(i, j));
   return sum;
 }
+template <class A>
+double bias_of([[maybe_unused]] A const& a) {
+  if constexpr (requires { requires A::has_bias; }) return sum_of(a.bias);
+  else return 0;
+}
 struct read_all {
   template <class A>
   double operator()(A const& a) const {
     if constexpr (requires { a.magnitude; }) return (*this)(a.low_rank) + sum_of(a.magnitude);
     else if constexpr (requires { a.d; }) return sum_of(a.A) + sum_of(a.B) + sum_of(a.d) + sum_of(a.b);
-    else return sum_of(a.A) + sum_of(a.B);
+    else return sum_of(a.A) + sum_of(a.B) + bias_of(a);
   }
 };
 

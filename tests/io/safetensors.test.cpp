@@ -319,7 +319,8 @@ TEST_CASE("tensors without elements take no bytes", "[io]") {
   auto const g =
       parse(with_header(R"({"a":{"dtype":"F32","shape":[0,9000000000000000000,4],"data_offsets":[0,0]}}    )"));
   REQUIRE(g.at("a").begin % 8 == 0);
-  CHECK_THROWS_AS((g.view<float, 3>("a")), graft::error);
+  auto const e = refusal<format_error>([&] { return g.view<float, 3>("a"); });
+  CHECK(contains(e.what(), R"("some.safetensors": "a": has no elements, but extents whose strides overflow 64 bits)"));
 }
 
 TEST_CASE("element types that graft does not know are listed and never read", "[io][hostile]") {

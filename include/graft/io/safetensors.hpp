@@ -132,7 +132,7 @@ class safetensors_file {
   }
 
   /// The tensor in place as a row-major view of `Rank` dimensions. Throws format_error when T is not the stored type, the
-  /// rank differs, or the data is not aligned for T (then `read_as` copies).
+  /// rank differs, the data is not aligned for T (then `read_as` copies), or, without elements, its strides overflow.
   template <scalar T, std::size_t Rank>
   [[nodiscard]] auto view(std::string_view name) const {
     tensor_info const& t = at(name);
@@ -146,6 +146,10 @@ class safetensors_file {
     auto const* const data = bytes(t).data();
     if (reinterpret_cast<std::uintptr_t>(data) % alignof(T) != 0)
       detail::refuse(path_, "is not aligned in the file; read a copy", t.name, t.begin);
+    index_t span = 1;  // beside an extent of 0 the others were held against nothing
+    for (index_t const e : t.shape)
+      if (e != 0 && __builtin_mul_overflow(span, e, &span))
+        detail::refuse(path_, "has no elements, but extents whose strides overflow 64 bits", t.name, t.begin);
     std::array<index_t, Rank> shape{};
     std::copy(t.shape.begin(), t.shape.end(), shape.begin());
     return tensor_view<T const, dynamic_extents<Rank>>{reinterpret_cast<T const*>(data), dynamic_extents<Rank>{shape},
