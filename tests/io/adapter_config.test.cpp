@@ -1,6 +1,7 @@
 #include <graft/io/adapter_config.hpp>
 
 #include <algorithm>
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -455,6 +456,12 @@ TEST_CASE("rank_pattern and alpha_pattern: the first key that matches wins", "[i
   auto const exact = parse(R"("rank_pattern": {"m.a[0]": 3, "m.a+": 4, "a\\+": 5})");
   CHECK(exact.rank_of("m.a[0]") == 3);
   CHECK(exact.rank_of("m.a+") == 5);
+}
+
+TEST_CASE("a rank is exact whatever its size", "[io]") {
+  CHECK(parse(R"("r": 9007199254740993)").rank_of("q") == 9'007'199'254'740'993);  // 2^53 + 1 is no double
+  CHECK(parse(R"("r": 9223372036854775807)").rank_of("q") == INT64_MAX);
+  CHECK(parse(R"("r": 8, "rank_pattern": {"q": 4611686018427387904})").rank_of("q") == index_t{1} << 62);
 }
 
 TEST_CASE("expressions that are not supported are found when they are read", "[io]") {

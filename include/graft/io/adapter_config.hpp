@@ -71,21 +71,26 @@ struct adapter_config {
   /// r and alpha of a module: the first key k of the pattern for which (.*\.)?(k)$ matches its name; else the key that is
   /// its name; else the default.
   [[nodiscard]] index_t rank_of(std::string_view module) const {
-    return static_cast<index_t>(value_of(rank_pattern, module, static_cast<double>(r)));
+    auto const* const value = value_of(rank_pattern, module);
+    return value == nullptr ? r : static_cast<index_t>(*value);
   }
-  [[nodiscard]] double alpha_of(std::string_view module) const { return value_of(alpha_pattern, module, lora_alpha); }
+  [[nodiscard]] double alpha_of(std::string_view module) const {
+    auto const* const value = value_of(alpha_pattern, module);
+    return value == nullptr ? lora_alpha : *value;
+  }
   /// Would PEFT adapt a module of this name (of a kind that can be adapted)? "all-linear" leaves out the model's output layer,
   /// which no name tells: it is true here.
   [[nodiscard]] bool targets(std::string_view module) const;
 
  private:
-  [[nodiscard]] static double value_of(std::vector<std::pair<std::string, double>> const& pattern,
-                                       std::string_view module, double otherwise) {
+  /// Null when no key is the module's.
+  [[nodiscard]] static double const* value_of(std::vector<std::pair<std::string, double>> const& pattern,
+                                              std::string_view module) {
     for (auto const& [key, value] : pattern)
-      if (name_pattern(as_key(key)).matches(module)) return value;
+      if (name_pattern(as_key(key)).matches(module)) return &value;
     for (auto const& [key, value] : pattern)
-      if (key == module) return value;
-    return otherwise;
+      if (key == module) return &value;
+    return nullptr;
   }
   // What PEFT matches from the start of a name (re.match), as expressions over the whole name.
   friend class detail::config_reader;

@@ -143,6 +143,7 @@ save("a_without_b", T, data=sound_file({A: [2, 5]}))
 save("b_without_a", T, data=sound_file({B: [3, 2]}))
 save("rank_of_b", T, data=sound_file({A: [2, 5], B: [3, 4]}))
 save("rank_of_configuration", T, text=settings(r=3))
+save("rank_of_configuration_largest", T, text=settings(r=2**63 - 1))
 # Backtracking would take longer than the sun has left. It matches, and says another rank than the file has.
 a = "base_model.model." + "a" * 3000 + "b.lora_"
 save("rank_of_endless_pattern", T, text=settings(rank_pattern={"(a+)+c": 5, "(a|aa)+$": 5, "(a+)+b": 3}),
