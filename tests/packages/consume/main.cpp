@@ -18,7 +18,7 @@ int main() {
 #ifdef HAVE_OPENMP
   graft::openmp const ex{.threads = 2};
 #else
-  graft::serial const ex;
+  graft::reference const ex;  // compiled in a moment
 #endif
   float const x[3] = {1, 2, 3}, A[3] = {1, 1, 1}, B[2] = {1, -1};
   float y[2] = {9, 9};
