@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // All host bodies at one level, in order. Included once per level by levels.hpp.
+// Functions are templates, `template <int = 0>` where they have no other parameter: a unit that calls no verb compiles none.
 #include <graft/kernels/host/lanes.inl.hpp>
 //
 #include <graft/kernels/host/convert.inl.hpp>

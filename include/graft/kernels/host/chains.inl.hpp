@@ -70,6 +70,7 @@ void expand_panel(float const* v, index_t vrow, index_t vcolumn, index_t rows, i
 }
 
 /// `rows` rows x one vector.
+template <int = 0>
 inline void expand_vector(float const* v, index_t vrow, index_t vcolumn, index_t rows, index_t depth, float const* w,
                           index_t ldw, operand const& y, expand_ending const& end) {
   index_t t = 0;
@@ -84,6 +85,7 @@ inline float const* copied(float const* from, index_t count, float* to) {
   return to;
 }
 /// The same for the `columns` < 64 at the end of a row; the last ones by way of a copy, so that nothing outside y is touched.
+template <int = 0>
 inline void expand_tail(float const* v, index_t vrow, index_t vcolumn, index_t rows, index_t columns, index_t depth,
                         float const* w, index_t ldw, operand const& y, expand_ending const& end) {
   index_t i = 0;
@@ -104,6 +106,7 @@ inline void expand_tail(float const* v, index_t vrow, index_t vcolumn, index_t r
 }
 
 /// One tile of at most row_tile_expand rows of y, which is row-major, against all panels of a block of columns.
+template <int = 0>
 inline void expand_row_tile(float const* v, index_t vrow, index_t vcolumn, index_t rows, index_t depth,
                             expand_block const& b, operand const& y, expand_ending const& end) {
   for (index_t c = 0; c < b.columns; c += panel_width) {
@@ -181,6 +184,7 @@ void expand_turned_rows(float const* v, index_t vrow, index_t vcolumn, index_t d
       }
   });
 }
+template <int = 0>
 inline void expand_turned(float const* v, index_t vrow, index_t vcolumn, index_t rows, index_t depth, float const* w,
                           index_t ldw, operand const& y, index_t columns, expand_ending const& end) {
   for (index_t t = 0; t < rows;) {
@@ -197,6 +201,7 @@ inline void expand_turned(float const* v, index_t vrow, index_t vcolumn, index_t
 }
 
 /// Columns [c0, c0 + columns) of w over terms [j0, j0 + depth): as they lie in memory where that will do, else packed.
+template <int = 0>
 inline expand_block expand_prepare(expand_problem const& p, index_t rows, index_t c0, index_t columns, index_t j0,
                                    index_t depth, float* scratch) {
   expand_block b{};
@@ -238,6 +243,7 @@ inline expand_block expand_prepare(expand_problem const& p, index_t rows, index_
 }
 
 /// y <- result (y + delta stage), element by element.
+template <int = 0>
 inline void finish_stage(float const* stage, index_t stage_row, index_t rows, index_t columns, expand_problem const& p,
                          operand const& y, index_t first) {
   typed(y, [&](auto* out) {
@@ -252,6 +258,7 @@ inline void finish_stage(float const* stage, index_t stage_row, index_t rows, in
 }
 
 /// Rows [r0, r1) and columns [c0, c1), complete. `scratch` holds expand_scratch(p, r1 - r0) floats.
+template <int = 0>
 inline void expand_rows(expand_problem const& p, index_t r0, index_t r1, index_t c0, index_t c1, float* scratch) {
   constexpr index_t chunk = kernels::chunk;
   index_t const chunks = (p.depth + chunk - 1) / chunk;

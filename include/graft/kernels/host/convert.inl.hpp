@@ -37,6 +37,7 @@ void pack_as(operand const& m, index_t ni, index_t nk, float* out, index_t ld) {
         out[i * ld + k] = k < nk ? load_as<float>(p[i * m.row + k * m.column]) : 0.0F;
   }
 }
+template <int = 0>
 inline void pack(operand const& m, index_t ni, index_t nk, float* out, index_t ld) {
   if (m.kind == storage::fp32) pack_as<float>(m, ni, nk, out, ld);
   else if (m.kind == storage::bf16) pack_as<bfloat16>(m, ni, nk, out, ld);
@@ -71,12 +72,14 @@ void unpack_as(float const* in, index_t ld, index_t ni, index_t nk, operand cons
       for (index_t k = 0; k < nk; ++k) p[i * m.row + k * m.column] = store_as<T>(in[i * ld + k]);
   }
 }
+template <int = 0>
 inline void unpack(float const* in, index_t ld, index_t ni, index_t nk, operand const& m) {
   if (m.kind == storage::fp32) unpack_as<float>(in, ld, ni, nk, m);
   else if (m.kind == storage::bf16) unpack_as<bfloat16>(in, ld, ni, nk, m);
   else unpack_as<float16>(in, ld, ni, nk, m);
 }
 
+template <int = 0>
 inline void multiply(float* v, index_t count, float s) {
   index_t i = 0;
   for (; i + 16 <= count; i += 16) store(v + i, mul(splat(s), load(v + i)));

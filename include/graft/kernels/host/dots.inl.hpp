@@ -59,6 +59,7 @@ void dot_few(float const* x, index_t ldx, index_t rows, TA const* a, index_t lda
 #endif
 }
 
+template <int = 0>
 inline void dot_many(float const* x, index_t ldx, index_t rows, float const* a, index_t lda, index_t ranks,
                      index_t length, float* out, index_t ldo, bool first) {
   index_t t = 0;
@@ -73,6 +74,7 @@ inline void dot_many(float const* x, index_t ldx, index_t rows, float const* a, 
 }
 
 /// Rows [t0, t1) against ranks [j0, j1) over chunk q: out[(t - t0) * ldo + (j - j0)]. `scratch` holds shrink_scratch(ranks) floats.
+template <int = 0>
 inline void shrink_chunk(shrink_problem const& p, index_t t0, index_t t1, index_t j0, index_t j1, index_t q, float* out,
                          index_t ldo, bool first, float* scratch) {
   constexpr index_t chunk = kernels::chunk;
@@ -105,6 +107,7 @@ inline void shrink_chunk(shrink_problem const& p, index_t t0, index_t t1, index_
 }
 
 /// All chunks of rows [t0, t1), scaled: out[(t - t0) * ranks + j].
+template <int = 0>
 inline void shrink_rows(shrink_problem const& p, index_t t0, index_t t1, float* out, float* scratch) {
   index_t const chunks = (p.length + kernels::chunk - 1) / kernels::chunk;
   index_t const count = (t1 - t0) * p.ranks;
@@ -118,6 +121,7 @@ inline void shrink_rows(shrink_problem const& p, index_t t0, index_t t1, float* 
 }
 
 /// Sums of all chunks in order, scaled: out[i] = scale (part[0][i] + part[1][i] + ...), each part `count` long.
+template <int = 0>
 inline void combine_chunks(float const* part, index_t chunks, index_t first, index_t last, index_t count, float scale,
                            float* out) {
   for (index_t i = first; i < last; ++i) {

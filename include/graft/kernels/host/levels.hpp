@@ -199,6 +199,7 @@ inline namespace GRAFT_TARGET {
 namespace graft::inline GRAFT_CONTRACT::detail {
 inline namespace GRAFT_TARGET {
 /// The bodies of the level in use.
+template <int = 0>
 [[nodiscard]] inline level_functions const& host_functions() {
 #if defined(GRAFT_CALLS_HOST_BODIES)
   return shared_host_functions();

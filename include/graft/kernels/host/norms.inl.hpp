@@ -23,6 +23,7 @@ GRAFT_INLINE void self_dot_tile(float const* x, index_t ldx, index_t length, flo
   store(sums, tree16(c));
   for (int t = 0; t < MT; ++t) out[t] = first ? sums[t] : out[t] + sums[t];
 }
+template <int = 0>
 inline void self_dots(float const* x, index_t ldx, index_t rows, index_t length, float* out, bool first) {
   index_t t = 0;
   for (; t + 6 <= rows; t += 6) self_dot_tile<6>(x + t * ldx, ldx, length, out + t, first);
@@ -30,6 +31,7 @@ inline void self_dots(float const* x, index_t ldx, index_t rows, index_t length,
 }
 
 /// Row o in fp64: each element a chain over the ranks from w, then its square by the long axis.
+template <int = 0>
 inline double exact_norm(norm_problem const& p, index_t o) {
   constexpr index_t chunk = kernels::chunk;
   double total = 0.0;
@@ -55,6 +57,7 @@ inline double exact_norm(norm_problem const& p, index_t o) {
 }
 
 /// Rows [t0, t1), at most norm_row_block. `gram`[ranks, ranks] and behind it the lengths of A's rows; `scratch` holds norm_scratch(ranks) floats.
+template <int = 0>
 inline void norm_rows(norm_problem const& p, index_t t0, index_t t1, float const* gram, float* scratch) {
   constexpr index_t chunk = kernels::chunk;
   index_t const rows = t1 - t0;
@@ -110,9 +113,10 @@ inline void norm_rows(norm_problem const& p, index_t t0, index_t t1, float const
   }
 }
 
+template <int = 0>
 inline level_functions const& functions() {
-  static constexpr level_functions table{&shrink_chunk, &shrink_rows, &combine_chunks,
-                                         &expand_rows,  &unpack,      &norm_rows};
+  static constexpr level_functions table{&shrink_chunk<>, &shrink_rows<>, &combine_chunks<>,
+                                         &expand_rows<>,  &unpack<>,      &norm_rows<>};
   return table;
 }
 
