@@ -45,7 +45,6 @@ matrix base_output(layer const& l) {
   return y;
 }
 
-// [graft]
 /// Everything that graft does for a layer: forward around the framework's own GEMM, merge, unmerge, backward.
 template <class Adapter>
 demo::outcome apply(graft::openmp const& ex, Adapter const& adapter, layer const& l) {
@@ -98,7 +97,6 @@ demo::outcome apply(graft::openmp const& ex, Adapter const& adapter, layer const
   }
   return out;
 }
-// [graft end]
 
 /// Medians at `tokens` rows. Eigen gets fp32 factors and memory for its intermediate.
 template <class Adapter>
