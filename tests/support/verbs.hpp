@@ -205,4 +205,64 @@ void for_each_scratch_verb(F const& f) {
   f("unmerge of dora", [](auto const& ex, t_t& t) { unmerge(ex, t.dora(), t.w.view()); });
 }
 
+/// What is left: verbs whose own tests compare every executor, for the table of methods. T >= 1.
+template <class S, class F>
+void for_each_remaining_verb(F const& f) {
+  using t_t = tensors<S>;
+  auto const gradients = [](t_t& t) { return graft::lora_gradients{.A = t.dA.view(), .B = t.dB.view(), .bias = {}}; };
+  f("merge of lora_fa", [](auto const& ex, t_t& t) { merge(ex, t.lora_fa(), t.w.view()); });
+  f("unmerge of lora_fa", [](auto const& ex, t_t& t) { unmerge(ex, t.lora_fa(), t.w.view()); });
+  f("initialize of lora_fa", [](auto const& ex, t_t& t) { initialize(ex, t.lora_fa(), graft::gaussian{1, 2}); });
+  f("unmerge of vera", [](auto const& ex, t_t& t) { unmerge(ex, t.vera(), t.w.view()); });
+  f("initialize of vera", [](auto const& ex, t_t& t) { initialize(ex, t.vera(), 0.1); });
+  f("initialize of dora",
+    [](auto const& ex, t_t& t) { initialize(ex, t.dora(), t.w.view(), graft::kaiming_uniform{1, 2}); });
+
+  auto const of_tokens = [](auto const& v) {
+    return graft::view(v.data_handle(), graft::dynamic_extents<3>(1, v.extent(0), v.extent(1)),
+                       {0, v.stride(0), v.stride(1)});
+  };
+  auto const experts = [](t_t& t) { return graft::lora_experts{t.A.view(), t.B.view(), 0.7, 1}; };
+  f("add_delta of lora_experts",
+    [=](auto const& ex, t_t& t) { add_delta(ex, experts(t), of_tokens(t.x.view()), of_tokens(t.y.view())); });
+  f("backward of lora_experts", [=](auto const& ex, t_t& t) {
+    backward(ex, experts(t), of_tokens(t.x.view()), of_tokens(t.y.view()),
+             graft::lora_gradients{.A = t.dA.view(), .B = t.dB.view(), .bias = {}}, of_tokens(t.dx.view()));
+  });
+  f("merge of lora_experts", [=](auto const& ex, t_t& t) { merge(ex, experts(t), of_tokens(t.w.view())); });
+  f("unmerge of lora_experts", [=](auto const& ex, t_t& t) { unmerge(ex, experts(t), of_tokens(t.w.view())); });
+  f("initialize of lora_experts", [=](auto const& ex, t_t& t) { initialize(ex, experts(t), graft::gaussian{1, 2}); });
+
+  auto const embedding = [](t_t& t) { return graft::lora_embedding{t.A.view(), t.B.view(), 0.7}; };
+  auto const some_ids = [](t_t& t) {
+    std::vector<graft::index_t> ids;
+    for (graft::index_t i = 0; i < t.y.view().extent(0); ++i) ids.push_back((3 * i) % t.A.view().extent(1));
+    return ids;
+  };
+  f("add_delta of lora_embedding", [=](auto const& ex, t_t& t) {
+    auto const ids = some_ids(t);
+    add_delta(ex, embedding(t), graft::ids(ids), t.y.view());
+  });
+  f("backward of lora_embedding", [=](auto const& ex, t_t& t) {
+    auto const ids = some_ids(t);
+    backward(ex, embedding(t), graft::ids(ids), t.y.view(), gradients(t));
+  });
+  f("merge of lora_embedding", [=](auto const& ex, t_t& t) { merge(ex, embedding(t), graft::transposed(t.w.view())); });
+  f("unmerge of lora_embedding",
+    [=](auto const& ex, t_t& t) { unmerge(ex, embedding(t), graft::transposed(t.w.view())); });
+  f("initialize of lora_embedding",
+    [=](auto const& ex, t_t& t) { initialize(ex, embedding(t), graft::standard_normal_b{1, 2}); });
+
+  constexpr graft::lora_dropout mask{.probability = 0.4, .seed = 1, .stream = 2};
+  f("add_delta of lora_dropout", [=](auto const& ex, t_t& t) {
+    add_delta(ex, drop(ex, t.lora(), mask, t.dA.view(), t.dB.view()), t.x.view(), t.y.view());
+  });
+  f("backward of lora_dropout", [=](auto const& ex, t_t& t) {
+    auto const r = t.A.view().extent(0), n = t.A.view().extent(1), m = t.B.view().extent(0);
+    std::vector<S> da(static_cast<std::size_t>(r * n)), db(static_cast<std::size_t>(m * r));
+    auto const da_dropped = graft::view(da, r, n), db_dropped = graft::view(db, m, r);
+    backward_dropped(ex, t.lora(), mask, t.x.view(), t.y.view(), gradients(t), t.dx.view(), da_dropped, db_dropped);
+  });
+}
+
 }  // namespace tests

@@ -127,6 +127,7 @@ template <detail::low_rank_adapter L>
          detail::scratch_size(longest, l.rank() / 2, sizeof(value), "initialize");
 }
 
+/// A and B from one orthogonal matrix; see `orthogonal`.
 template <class E, detail::low_rank_adapter L>
 void initialize(E const& ex, L const& l, orthogonal const& how) {
   if constexpr (detail::mandates_initialize<E, L>()) {

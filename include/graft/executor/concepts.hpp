@@ -27,6 +27,7 @@
 
 namespace graft::inline GRAFT_CONTRACT {
 
+/// What a generic body is given; see above.
 template <class T>
 concept team = requires(T const& t) {
   { t.league_rank() } -> std::convertible_to<index_t>;

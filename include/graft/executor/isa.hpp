@@ -23,6 +23,7 @@ namespace graft::inline GRAFT_CONTRACT {
 /// Below avx2 a fused multiply-add is a library call on x86-64: right bits, unusable speed.
 enum class isa : int { baseline = 0, avx2 = 1, avx512 = 2 };
 
+/// "baseline", "avx2" or "avx512".
 [[nodiscard]] constexpr std::string_view name(isa level) {
   return level == isa::avx512 ? "avx512" : level == isa::avx2 ? "avx2" : "baseline";
 }

@@ -12,6 +12,7 @@
 
 namespace graft::inline GRAFT_CONTRACT {
 
+/// Runs everything on the thread that calls, with host bodies; generic bodies one team after the other.
 struct serial {
   using space_type = host_space;
   static constexpr int row_block = 4;

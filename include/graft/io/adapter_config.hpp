@@ -33,6 +33,7 @@ struct not_understood {
   bool changes_result = false;  ///< PEFT's numbers are others because of it.
 };
 
+/// `adapter_config.json` of PEFT's LORA and VERA: the keys that change numbers, by PEFT's names and defaults.
 struct adapter_config {
   std::string peft_type;
   std::string peft_version;

@@ -31,6 +31,7 @@ namespace graft::inline GRAFT_CONTRACT::io {
 /// What an adapted module is, and so which call hands it out: `visit`, `visit_embedding` or `visit_experts`.
 enum class adapter_kind : std::uint8_t { lora, dora, vera, lora_embedding, dora_embedding, lora_experts };
 
+/// As people say it: "LoRA", "DoRA on an embedding".
 [[nodiscard]] constexpr std::string_view name(adapter_kind kind) {
   switch (kind) {
     case adapter_kind::lora: return "LoRA";

@@ -33,6 +33,7 @@ static_assert(std::endian::native == std::endian::little, "graft::io reads littl
 /// Element types by the format's own names. `other`: one that graft lists but does not read (an 8-bit float, say).
 enum class dtype : std::uint8_t { f64, f32, f16, bf16, i64, i32, i16, i8, u64, u32, u16, u8, boolean, other };
 
+/// What a header says of a tensor.
 struct tensor_info {
   std::string name;
   dtype type = dtype::other;

@@ -56,6 +56,7 @@ class panels_view {
   index_t ranks_ = 0;
 };
 
+/// Is V a `panels_view`?
 template <class V>
 inline constexpr bool is_panels = false;
 template <class T, class S>

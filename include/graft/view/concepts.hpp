@@ -35,15 +35,19 @@ concept tensor = std::copyable<V> && scalar<typename V::element_type> && require
   { v.data_handle() } -> std::convertible_to<typename V::element_type*>;
 };
 
+/// A tensor of two dimensions.
 template <class V> concept matrix_view = tensor<V> && V::rank() == 2;
 
+/// A tensor of one dimension.
 template <class V> concept vector_view = tensor<V> && V::rank() == 1;
 
 /// May be written to.
 template <class V> concept output_view = tensor<V> && !std::is_const_v<typename V::element_type>;
 
+/// A matrix that may be written to.
 template <class V> concept output_matrix = matrix_view<V> && output_view<V>;
 
+/// A vector that may be written to.
 template <class V> concept output_vector = vector_view<V> && output_view<V>;
 
 /// Dimension `D` is known to have stride 1.
@@ -55,6 +59,7 @@ struct none_t {
 };
 inline constexpr none_t none{};
 
+/// A vector, or `none`.
 template <class V> concept optional_vector = vector_view<V> || std::same_as<V, none_t>;
 
 }  // namespace graft::inline GRAFT_CONTRACT

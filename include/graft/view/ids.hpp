@@ -32,6 +32,7 @@ struct id_list {
   [[nodiscard]] GRAFT_FN constexpr index_t operator()(index_t i) const { return static_cast<index_t>(data[i]); }
 };
 
+/// Is T an `id_list`?
 template <class T>
 inline constexpr bool is_id_list = false;
 template <class T, class S>

@@ -30,6 +30,7 @@ using kokkos_space_t = space_reached_by<Kokkos::SpaceAccessibility<Kokkos::HostS
 }  // namespace detail
 
 inline namespace GRAFT_TARGET {
+/// A view of a Kokkos::View's elements, of any layout and rank, in its memory space. Kokkos' 16-bit types are graft's.
 template <class T, class... Properties>
 [[nodiscard]] auto view(Kokkos::View<T, Properties...> const& v) {
   using from = Kokkos::View<T, Properties...>;
@@ -46,6 +47,7 @@ template <class T, class... Properties>
       reinterpret_cast<element*>(v.data()), v);
 }
 
+/// A view of the elements of Kokkos' own mdspan, in host memory.
 template <class T, class E, class L>
 [[nodiscard]] constexpr auto view(Kokkos::mdspan<T, E, L, Kokkos::default_accessor<T>> const& m) {
   constexpr int unit = detail::unit_dimension_of<L, Kokkos::layout_right, Kokkos::layout_left, E::rank()>;

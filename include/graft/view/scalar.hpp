@@ -88,6 +88,7 @@ inline constexpr bool is_scalar<bfloat16> = true;
 template <>
 inline constexpr bool is_scalar<float16> = true;
 
+/// An element of views: one of those, const or not.
 template <class T> concept scalar = is_scalar<std::remove_const_t<T>>;
 
 /// What sums over elements of these types are carried in: `double` as soon as one of them is, else `float`.
