@@ -3,6 +3,7 @@
 /// The methods, one header each, named as in their papers; and what they share.
 #pragma once
 
+#include <graft/adapters/boft.hpp>
 #include <graft/adapters/composition.hpp>
 #include <graft/adapters/concepts.hpp>
 #include <graft/adapters/dora.hpp>
@@ -14,4 +15,5 @@
 #include <graft/adapters/lora_experts.hpp>
 #include <graft/adapters/lora_fa.hpp>
 #include <graft/adapters/merging.hpp>
+#include <graft/adapters/oft.hpp>
 #include <graft/adapters/vera.hpp>

@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 /// @file
-/// `scale_rows` and `scale_columns`: diag(d) Y and Y diag(d), in place. Memory-bound; the generic body is the body.
+/// `scale_rows` and `scale_columns`: diag(d) Y and Y diag(d), in place. `limit_row_norms`: rows that are too long are scaled
+/// down. Memory-bound; the generic body is the body.
 #pragma once
 
+#include <cmath>
+#include <cstddef>
 #include <string_view>
 
 #include <graft/config.hpp>
@@ -33,6 +36,35 @@ struct scale_body {
                                                    load_as<accumulate>(y(i, j)));
       });
     }
+  }
+};
+
+/// One row after another: a group sums its squares in fp64.
+template <class Y>
+struct limit_body {
+  static constexpr std::string_view verb = "limit_row_norms";
+  Y y;
+  double limit;
+
+  template <class Team>
+  GRAFT_FN void operator()(Team const& tm) const {
+    using accumulate = accumulate_t<typename Y::value_type>;
+    index_t const i = tm.league_rank();
+    auto* const factor = tm.template scratch<double>(1);
+    tm.groups(1, [&](index_t) {
+      double sum[1];
+      auto const element = [&](index_t k) { return load_as<double>(y(i, k)); };
+      sum_long_axis(tm, y.extent(1), element, [&](int, index_t k) { return element(k); }, sum);
+      tm.once([&] {
+        double const norm = std::sqrt(sum[0]);
+        *factor = norm > limit ? limit / norm : 1.0;
+      });
+    });
+    tm.barrier();
+    auto const s = static_cast<accumulate>(*factor);
+    if (s == accumulate{1}) return;
+    tm.vector(y.extent(1),
+              [&](index_t j) { y(i, j) = store_as<typename Y::value_type>(s * load_as<accumulate>(y(i, j))); });
   }
 };
 }  // namespace GRAFT_TARGET
@@ -80,6 +112,25 @@ struct scale_fn {
 };
 inline constexpr scale_fn<0> scale_rows{};
 inline constexpr scale_fn<1> scale_columns{};
+
+/// Rows of Y whose length is above `limit` are scaled to it.
+///
+/// Shapes       Y[p, q] in and out. Any strides, any scalar.
+/// Order        squares in fp64 by the long axis (see summation.hpp); then one product and one rounding an element.
+/// Cost         3 p q flops; p q elements read, and written where they change.
+/// Errors       argument_error; nothing is written then.
+struct limit_row_norms_fn {
+  template <class E, class Y>
+  void operator()(E const& ex, Y const& y, double limit) const {
+    GRAFT_MANDATE_EXECUTOR("kernels::limit_row_norms", E)
+    GRAFT_MANDATE_OUTPUT("kernels::limit_row_norms", "Y", E, Y, 2)
+    if constexpr (graft::detail::accepted_output<E, Y, 2>) {
+      graft::detail::expects_output("kernels::limit_row_norms", "Y", y);
+      ex.league(y.extent(0), sizeof(double), graft::detail::limit_body<Y>{y, limit});
+    }
+  }
+};
+inline constexpr limit_row_norms_fn limit_row_norms{};
 
 }  // namespace GRAFT_TARGET
 }  // namespace kernels

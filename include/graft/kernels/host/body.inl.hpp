@@ -9,3 +9,6 @@
 //
 #include <graft/kernels/host/chains.inl.hpp>
 #include <graft/kernels/host/norms.inl.hpp>
+#include <graft/kernels/host/rotations.inl.hpp>
+//
+#include <graft/kernels/host/table.inl.hpp>

@@ -7,6 +7,7 @@
 
 #include <cmath>
 #include <cstddef>
+#include <cstdint>
 #include <cstring>
 #include <type_traits>
 #include <utility>
@@ -16,6 +17,7 @@
 #include <graft/executor/host_team.hpp>
 #include <graft/executor/isa.hpp>
 #include <graft/kernels/host/operand.hpp>
+#include <graft/kernels/rotation.hpp>
 #include <graft/kernels/summation.hpp>
 
 #if defined(GRAFT_HAS_LEVELS)
@@ -56,6 +58,9 @@ inline constexpr index_t norm_rank_step = 8;
   return norm_row_block * (2 * ranks + (ranks + 15) / 16 * 16 + 1) + norm_row_step * packed_row + shrink_scratch(ranks);
 }
 
+/// A row of features in scratch.
+[[nodiscard]] constexpr index_t packed_features(index_t features) { return (features + 15) / 16 * 16 + row_padding; }
+
 /// A block of columns of w, ready to be streamed.
 struct expand_block {
   void const* w;
@@ -84,6 +89,11 @@ struct level_functions {
   void (*expand_rows)(expand_problem const&, index_t, index_t, index_t, index_t, float*);
   void (*unpack)(float const*, index_t, index_t, index_t, operand const&);
   void (*norm_rows)(norm_problem const&, index_t, index_t, float const*, float*);
+  void (*pack)(operand const&, index_t, index_t, float*, index_t);
+  void (*pack_rotation)(rotation_problem const&, index_t, index_t, index_t, float*);
+  void (*rotate)(rotation_problem const&, index_t, float const*, float const*, index_t, float*, index_t, index_t,
+                 index_t, index_t, float*);
+  void (*finish_rotation)(rotation_problem const&, index_t, index_t, float const*, index_t, float*);
 };
 
 #if defined(GRAFT_HOST_BODIES_ELSEWHERE) || defined(GRAFT_HOST_BODIES_HERE)

@@ -113,11 +113,4 @@ inline void norm_rows(norm_problem const& p, index_t t0, index_t t1, float const
   }
 }
 
-template <int = 0>
-inline level_functions const& functions() {
-  static constexpr level_functions table{&shrink_chunk<>, &shrink_rows<>, &combine_chunks<>,
-                                         &expand_rows<>,  &unpack<>,      &norm_rows<>};
-  return table;
-}
-
 }  // namespace graft::inline GRAFT_CONTRACT::detail::inline GRAFT_TARGET::GRAFT_LEVEL

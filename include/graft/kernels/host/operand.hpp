@@ -90,6 +90,34 @@ struct norm_problem {
   float scale;
 };
 
+/// y = x times the factors of r, or times their transposes in reverse; added to y or not.
+struct rotation_problem {
+  operand x;
+  operand y;
+  void const* r;
+  storage kind;
+  index_t factor;  // strides of r, in elements
+  index_t block;
+  index_t row;
+  index_t column;
+  index_t rows;
+  index_t features;
+  index_t factors;
+  index_t size;   // of a block
+  index_t first;  // the number of r's first factor
+  bool transposed;
+  bool adds;
+
+  /// Do sixteen features hold whole blocks, so that one permutation of them serves each term?
+  [[nodiscard]] bool in_lanes() const {
+    return (size == 2 || size == 4 || size == 8 || size == 16) && features % 16 == 0;
+  }
+  /// Are the rows of a block read as they lie in memory?
+  [[nodiscard]] bool reads_r() const { return !in_lanes() && !transposed && kind == storage::fp32 && column == 1; }
+  /// Pieces that workers take: vectors of sixteen features, or blocks.
+  [[nodiscard]] index_t items() const { return in_lanes() ? features / 16 : features / size; }
+};
+
 /// What becomes of a chain: with neither flag nor factors it starts from y and is the new y.
 struct expand_ending {
   bool more;  // chunks after the first: from +0, then added to y

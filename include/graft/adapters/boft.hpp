@@ -1,0 +1,332 @@
+// SPDX-License-Identifier: Apache-2.0
+/// @file
+/// BOFT: parameter-efficient orthogonal finetuning by butterfly factorisation (Liu et al. 2023, arXiv 2311.06243), as PEFT
+/// stores and computes it.
+///
+///     x[T, n]  A[N, D, b, b]  s[m]  W[m, n]  y[T, m]      D b = n; every block of A: Q = (A - A^T) / 2
+///     R = (I - Q) (I + Q)^-1, block by block              B_f the blocks of factor f where they act (kernels/rotation.hpp)
+///     y = s * ((x B_{N-1} ... B_1 B_0) W^T)               W' = diag(s) W (B_{N-1} ... B_0)^T        bias added after, unscaled
+///
+/// The activations are rotated, N n b products a token, not the weight, N n b a row of it. With log2(D) + 1 factors every input
+/// reaches every output.
+#pragma once
+
+#include <cstddef>
+#include <limits>
+#include <string_view>
+#include <tuple>
+#include <type_traits>
+
+#include <graft/adapters/concepts.hpp>
+#include <graft/adapters/detail/low_rank.hpp>
+#include <graft/adapters/detail/rotations.hpp>
+#include <graft/adapters/detail/row_blocks.hpp>
+#include <graft/config.hpp>
+#include <graft/contracts.hpp>
+#include <graft/kernels/cayley.hpp>
+#include <graft/kernels/columns.hpp>
+#include <graft/kernels/copy.hpp>
+#include <graft/kernels/random.hpp>
+#include <graft/kernels/rotate_blocks.hpp>
+#include <graft/kernels/scale.hpp>
+#include <graft/view/tensor_view.hpp>
+
+namespace graft::inline GRAFT_CONTRACT {
+
+/// Where gradients are added; `graft::none` for what is not trained.
+template <class Parameters = none_t, class S = none_t>
+struct boft_gradients {
+  [[no_unique_address]] Parameters parameters{};
+  [[no_unique_address]] S s{};
+};
+
+/// PEFT's boft_R as `parameters`[N, D, b, b], boft_s as `s`[m], and memory for the `rotations`, of the parameters' shape, which
+/// `update_rotations` writes after every change of the parameters. Without rotations (`graft::none`) it is what a checkpoint
+/// holds: see `with_rotations`.
+template <class Parameters, class S, class Rotations = none_t>
+struct boft {
+  static_assert(detail::view_of_rank<Parameters, 4> && detail::optional_of_rank<Rotations, 4>,
+                "graft::boft: parameters and rotations must be views of four dimensions, [factors, blocks, b, b]");
+  static_assert(vector_view<S>, "graft::boft: s must be a vector view; wrap the data: graft::view(pointer, size)");
+
+  Parameters parameters;
+  S s;
+  [[no_unique_address]] Rotations rotations{};
+
+  [[nodiscard]] GRAFT_FN index_t factors() const { return parameters.extent(0); }
+  [[nodiscard]] GRAFT_FN index_t blocks() const { return parameters.extent(1); }
+  [[nodiscard]] GRAFT_FN index_t block_size() const { return parameters.extent(2); }
+  [[nodiscard]] GRAFT_FN index_t in_features() const { return parameters.extent(1) * parameters.extent(2); }
+  [[nodiscard]] GRAFT_FN index_t out_features() const { return s.extent(0); }
+  using gradients = boft_gradients<>;
+};
+
+inline namespace GRAFT_TARGET {
+
+/// The same adapter with memory for its rotations, which `update_rotations` fills.
+template <class P, class S, class R, class Rotations>
+[[nodiscard]] auto with_rotations(boft<P, S, R> const& a, Rotations const& rotations) {
+  return boft<P, S, Rotations>{a.parameters, a.s, rotations};
+}
+
+}  // namespace GRAFT_TARGET
+
+namespace detail {
+inline namespace GRAFT_TARGET {
+/// The rotations have the parameters' shape, which is that of a rotation of its own features; s is there.
+template <class A>
+void expects_boft(std::string_view verb, A const& a) {
+  expects_rotation(verb, a.parameters, "the parameters", constant_like<0>(a.s, a.in_features()));
+  for (std::size_t i = 0; i < 4; ++i)
+    expects_equal_extents(verb, "the rotations", a.rotations, i, "the parameters", a.parameters, i);
+  expects_data(verb, "the rotations", a.rotations);
+  expects_data(verb, "s", a.s);
+}
+/// W <- diag(s) W R^T, or back.
+template <bool Removes, class E, class A, class W>
+void merge_boft(E const& ex, std::string_view verb, A const& a, W const& given) {
+  using value = accumulate_t<typename decltype(a.s)::value_type, typename W::value_type>;
+  expects_boft(verb, a);
+  expects_equal_extents(verb, "W", given, 0, "s", a.s, 0);
+  expects_rotation(verb, a.rotations, "W", given);
+  expects_output_of_rotated(verb, a, "W", given);
+  expects_disjoint(verb, "W", given, "s", a.s);
+  auto const run = [&](auto const& block, auto const& s) {
+    if constexpr (Removes) {
+      scratch_block const memory(resource_of(ex), scratch_size(1, s.extent(0), sizeof(value), verb));
+      auto const inverse = view(reinterpret_cast<value*>(memory.data()), s.extent(0));
+      kernels::divide(ex, constant_like<1>(s, s.extent(0)), s, inverse, std::numeric_limits<double>::quiet_NaN());
+      kernels::scale_rows(ex, inverse, block);
+      kernels::rotate_blocks(ex, block, a.rotations, block);
+      ex.fence();  // the scratch goes back
+    } else {
+      kernels::rotate_blocks_back(ex, block, a.rotations, block);
+      kernels::scale_rows(ex, s, block);
+    }
+  };
+  if constexpr (is_narrow<W>)
+    in_row_blocks<value>(ex, verb, given, [&](index_t first, index_t count, auto const& block) {
+      run(block, slice(a.s, first, count));
+    });
+  else run(given, a.s);
+}
+template <class E, class A, class W>
+consteval bool mandates_merge_boft() {
+  GRAFT_MANDATE_OUTPUT("merge, unmerge, delta_weight", "W", E, W, 2)
+  GRAFT_MANDATE_INPUT("merge, unmerge, delta_weight", "s", E, decltype(A::s), 1)
+  return mandates_rotated<E, decltype(A::parameters), decltype(A::rotations)>() && accepted_output<E, W, 2> &&
+         accepted<E, decltype(A::s)>;
+}
+}  // namespace GRAFT_TARGET
+}  // namespace detail
+
+inline namespace GRAFT_TARGET {
+
+/// rotations = (I - Q) (I + Q)^-1 of every block; after every change of the parameters.
+///
+/// Precision, determinism: `kernels::cayley`, a league a factor.
+/// Cost         2 N D b^3 flops.
+/// Errors       shape_error, argument_error; nothing is written then.
+template <class E, class P, class S, class R>
+void update_rotations(E const& ex, boft<P, S, R> const& a) {
+  if constexpr (detail::mandates_rotated<E, P, R>()) {
+    detail::expects_boft("update_rotations", a);
+    detail::expects_output("update_rotations", "the rotations", a.rotations);
+    detail::expects_disjoint("update_rotations", "the rotations", a.rotations, "the parameters", a.parameters);
+    for (index_t f = 0; f < a.factors(); ++f)
+      kernels::cayley(ex, detail::blocks_of_factor(a.parameters, f), detail::blocks_of_factor(a.rotations, f));
+  }
+}
+
+/// x' = x B_{N-1} ... B_0, which goes into the base layer.
+///
+/// Shapes       x[T, n] in; x'[T, n] out. Any strides, any scalars. x' may be x.
+/// Everything else: `kernels::rotate_blocks`.
+template <class E, class P, class S, class R, class X, class Y>
+void transform_input(E const& ex, boft<P, S, R> const& a, X const& x, Y const& turned) {
+  GRAFT_MANDATE_INPUT("transform_input", "x", E, X, 2)
+  GRAFT_MANDATE_OUTPUT("transform_input", "x'", E, Y, 2)
+  if constexpr (detail::mandates_rotated<E, P, R>() && detail::accepted_input<E, X, 2> &&
+                detail::accepted_output<E, Y, 2>) {
+    detail::expects_boft("transform_input", a);
+    detail::expects_rotation("transform_input", a.rotations, "x", x);
+    kernels::rotate_blocks(ex, x, a.rotations, turned);
+  }
+}
+
+/// y = s * y, where y comes in as what the base layer gives without its bias; `kept`[T, m] gets that for `backward`.
+///
+/// Shapes       x[T, n], of which only the types matter; y[T, m] in and out; kept[T, m] out, or `graft::none`.
+/// Aliasing     y and kept may not overlap each other or the adapter.
+/// Cost         T m flops; y is read and written, kept written.
+/// Errors       shape_error, argument_error; nothing is written then.
+template <class E, class P, class S, class R, class X, class Y, class Kept = none_t>
+void transform_output(E const& ex, boft<P, S, R> const& a, X const&, Y const& y, Kept const& kept = {}) {
+  GRAFT_MANDATE_EXECUTOR("transform_output", E)
+  GRAFT_MANDATE_OUTPUT("transform_output", "y", E, Y, 2)
+  if constexpr (detail::is_there<Kept>) { GRAFT_MANDATE_OUTPUT("transform_output", "kept", E, Kept, 2) }
+  if constexpr (detail::accepted_output<E, Y, 2> && detail::accepted_output_or_none<E, Kept, 2>) {
+    constexpr std::string_view verb = "transform_output";
+    detail::expects_equal_extents(verb, "y", y, 1, "s", a.s, 0);
+    detail::expects_output(verb, "y", y);
+    detail::expects_disjoint(verb, "y", y, "s", a.s);
+    if constexpr (detail::is_there<Kept>) {
+      detail::expects_shape(verb, "kept", kept, "y", y, 0, "y", y, 1);
+      kernels::copy(ex, y, kept);
+    }
+    kernels::scale_columns(ex, a.s, y);
+  }
+}
+
+/// Of the output's side: ds += sum over tokens of dy * kept, and dy becomes s * dy, the gradient of what the base layer gave. The
+/// parameters' and x's are the input's side: `backward_input`.
+///
+/// Shapes       kept[T, m] as the forward wrote it, in; dy[T, m] in and out; gradients.s[m] in and out, or `graft::none`.
+/// Determinism  `kernels::dot_columns`: equal bits for every number of threads.
+/// Errors       shape_error, argument_error; nothing is written then.
+template <class E, class P, class S, class R, class X, class Kept, class DY, class GP, class GS, class DX>
+void backward(E const& ex, boft<P, S, R> const& a, X const&, Kept const& kept, DY const& dy,
+              boft_gradients<GP, GS> const& gradients, DX const&) {
+  GRAFT_MANDATE_EXECUTOR("backward", E)
+  GRAFT_MANDATE_INPUT("backward", "kept", E, Kept, 2)
+  GRAFT_MANDATE_OUTPUT("backward", "dy", E, DY, 2)
+  if constexpr (detail::accepted_input<E, Kept, 2> && detail::accepted_output<E, DY, 2>) {
+    constexpr std::string_view verb = "backward";
+    detail::expects_equal_extents(verb, "dy", dy, 1, "s", a.s, 0);
+    detail::expects_shape(verb, "kept", kept, "dy", dy, 0, "dy", dy, 1);
+    detail::expects_output(verb, "dy", dy);
+    detail::expects_disjoint(verb, "dy", dy, "s", a.s);
+    if constexpr (detail::is_there<GS>) {
+      detail::expects_equal_extents(verb, "the gradient of s", gradients.s, 0, "s", a.s, 0);
+      detail::expects_disjoint(verb, "the gradient of s", gradients.s, "s", a.s);
+      detail::expects_disjoint(verb, "the gradient of s", gradients.s, "dy", dy);
+      kernels::dot_columns(ex, dy, kept, gradients.s);
+    }
+    kernels::scale_columns(ex, a.s, dy);
+  }
+}
+
+/// Of the input's side, all added to what is there: with g = the gradient of x', dR_f = the sums over tokens of every factor's
+/// inputs and gradients, the parameters' by way of `kernels::cayley_backward`, and dx += g (B_{N-1} ... B_0)^T.
+///
+/// Shapes       x[T, n], g[T, n] in; gradients.parameters[N, D, b, b] and dx[T, n] in and out, or `graft::none`.
+/// Aliasing     nothing that is written may overlap anything else.
+/// Precision    inputs of the factors are taken again, unrounded; 512 tokens at a time, in order.
+/// Determinism  equal bits for every number of threads.
+/// Cost         about 6 T N n b flops for the parameters, 2 T N n b for dx.
+/// Scratch      N D b^2 + N min(T, 512) n numbers, beside the kernels'.
+/// Errors       shape_error, argument_error; nothing is written then.
+template <class E, class P, class S, class R, class X, class G, class GP, class GS, class DX>
+void backward_input(E const& ex, boft<P, S, R> const& a, X const& x, G const& g,
+                    boft_gradients<GP, GS> const& gradients, DX const& dx) {
+  GRAFT_MANDATE_INPUT("backward_input", "x", E, X, 2)
+  GRAFT_MANDATE_INPUT("backward_input", "the gradient of x'", E, G, 2)
+  if constexpr (detail::is_there<GP>) {
+    GRAFT_MANDATE_OUTPUT("backward_input", "the gradient of the parameters", E, GP, 4)
+  }
+  if constexpr (detail::is_there<DX>) { GRAFT_MANDATE_OUTPUT("backward_input", "dx", E, DX, 2) }
+  if constexpr (detail::mandates_rotated<E, P, R>() && detail::accepted_input<E, X, 2> &&
+                detail::accepted_input<E, G, 2> && detail::accepted_output_or_none<E, GP, 4> &&
+                detail::accepted_output_or_none<E, DX, 2>) {
+    constexpr std::string_view verb = "backward_input";
+    detail::expects_boft(verb, a);
+    detail::expects_rotation(verb, a.rotations, "x", x);
+    detail::expects_shape(verb, "the gradient of x'", g, "x", x, 0, "x", x, 1);
+    detail::expects_data(verb, "x", x);
+    detail::expects_data(verb, "the gradient of x'", g);
+    detail::expects_output_of_rotated(verb, a, "dx", dx);
+    detail::expects_apart(verb, "dx", dx, "x", x);
+    detail::expects_apart(verb, "dx", dx, "the gradient of x'", g);
+    if constexpr (detail::is_there<DX>) detail::expects_shape(verb, "dx", dx, "x", x, 0, "x", x, 1);
+    if constexpr (detail::is_there<GP>) {
+      auto const& d = gradients.parameters;
+      for (std::size_t i = 0; i < 4; ++i)
+        detail::expects_equal_extents(verb, "the gradient of the parameters", d, i, "the parameters", a.parameters, i);
+      detail::expects_output_of_rotated(verb, a, "the gradient of the parameters", d);
+      detail::expects_disjoint(verb, "the gradient of the parameters", d, "x", x);
+      detail::expects_disjoint(verb, "the gradient of the parameters", d, "the gradient of x'", g);
+      detail::expects_apart(verb, "the gradient of the parameters", d, "dx", dx);
+      using sums = detail::sums_of<R, X, G, GP>;
+      detail::backward_through<sums>(ex, verb, a.rotations, a.blocks(), x, g, [&](index_t f, auto const& dr) {
+        kernels::cayley_backward(ex, detail::blocks_of_factor(a.rotations, f), dr, detail::blocks_of_factor(d, f));
+      });
+    }
+    if constexpr (detail::is_there<DX>) kernels::rotate_blocks_back_add(ex, g, a.rotations, dx);
+  }
+}
+
+/// merge: W <- diag(s) W (B_{N-1} ... B_0)^T. unmerge: back, by the transposes and 1 / s; an s of 0 cannot come back (NaN).
+///
+/// Shapes       W[m, n] in and out. Any strides, any scalar; in 16 bits rounded once.
+/// Aliasing     W may not overlap the adapter.
+/// Cost         2 m N n b flops: the factors act one after another, nothing dense is formed.
+/// Errors       shape_error, argument_error; nothing is written then.
+template <class E, class P, class S, class R, class W>
+void merge(E const& ex, boft<P, S, R> const& a, W const& w) {
+  if constexpr (detail::mandates_merge_boft<E, boft<P, S, R>, W>()) detail::merge_boft<false>(ex, "merge", a, w);
+}
+template <class E, class P, class S, class R, class W>
+void unmerge(E const& ex, boft<P, S, R> const& a, W const& w) {
+  if constexpr (detail::mandates_merge_boft<E, boft<P, S, R>, W>()) detail::merge_boft<true>(ex, "unmerge", a, w);
+}
+
+/// D = diag(s) W (B_{N-1} ... B_0)^T - W, what `merge` changes; in 16 bits rounded once.
+template <class E, class P, class S, class R, class W, class D>
+void delta_weight(E const& ex, boft<P, S, R> const& a, W const& w, D const& d) {
+  GRAFT_MANDATE_INPUT("delta_weight", "W", E, W, 2)
+  if constexpr (detail::mandates_merge_boft<E, boft<P, S, R>, D>() && detail::accepted_input<E, W, 2>) {
+    constexpr std::string_view verb = "delta_weight";
+    detail::expects_boft(verb, a);
+    detail::expects_rotation(verb, a.rotations, "W", w);
+    detail::expects_equal_extents(verb, "W", w, 0, "s", a.s, 0);
+    detail::expects_shape(verb, "D", d, "W", w, 0, "W", w, 1);
+    detail::expects_data(verb, "W", w);
+    detail::expects_output_of_rotated(verb, a, "D", d);
+    detail::expects_disjoint(verb, "D", d, "s", a.s);
+    detail::expects_disjoint(verb, "D", d, "W", w);
+    detail::difference_of(ex, verb, w, d, [&](auto const& block, index_t first, index_t count) {
+      kernels::rotate_blocks_back(ex, block, a.rotations, block);
+      kernels::scale_rows(ex, detail::slice(a.s, first, count), block);
+    });
+  }
+}
+
+/// The adapter of output features [first, first + count): the same rotation, part of s. Checked.
+template <class P, class S, class R>
+[[nodiscard]] auto output_rows(boft<P, S, R> const& a, index_t first, index_t count) {
+  auto const s = detail::slice(a.s, first, count);
+  return boft<P, std::remove_const_t<decltype(s)>, R>{a.parameters, s, a.rotations};
+}
+
+/// What is trained: the parameters, N D b^2 as stored (N D b (b - 1) / 2 of them count), and s, m.
+template <class P, class S, class R>
+[[nodiscard]] auto trainable(boft<P, S, R> const& a) {
+  return std::tuple{parameter<P>{"parameters", a.parameters}, parameter<S>{"s", a.s}};
+}
+
+/// A fresh adapter: parameters 0, s 1, rotations I, so that nothing changes.
+template <class E, class P, class S, class R>
+void initialize(E const& ex, boft<P, S, R> const& a) {
+  GRAFT_MANDATE_OUTPUT("initialize", "the parameters", E, P, 4)
+  GRAFT_MANDATE_OUTPUT("initialize", "s", E, S, 1)
+  if constexpr (detail::mandates_rotated<E, P, R>() && detail::accepted_output<E, P, 4> &&
+                detail::accepted_output<E, S, 1>) {
+    detail::expects_boft("initialize", a);
+    detail::expects_output("initialize", "the parameters", a.parameters);
+    detail::expects_output("initialize", "s", a.s);
+    for (index_t f = 0; f < a.factors(); ++f) detail::fill_blocks(ex, 0.0, detail::blocks_of_factor(a.parameters, f));
+    detail::fill(ex, 1.0, detail::as_row(a.s));
+    update_rotations(ex, a);
+  }
+}
+
+}  // namespace GRAFT_TARGET
+
+namespace detail {
+using archetype_factors = tensor_view<float, dynamic_extents<4>>;
+using archetype_boft = boft<archetype_factors, archetype_vector, archetype_factors>;
+}  // namespace detail
+static_assert(input_transform<detail::archetype_boft> && output_transform<detail::archetype_boft> &&
+              row_mergeable<detail::archetype_boft> && trainable_adapter<detail::archetype_boft>);
+
+}  // namespace graft::inline GRAFT_CONTRACT

@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: Apache-2.0
+// Block rotations: whole blocks in sixteen lanes, or a row of a block at a time. The order of `rotate_body`: chains over a block.
+// Included once per level by levels.hpp, after convert.inl.hpp.
+namespace graft::inline GRAFT_CONTRACT::detail::inline GRAFT_TARGET::GRAFT_LEVEL {
+
+/// The two places of eight features each that vector `v` of a factor lies in: together they hold whole blocks.
+struct half_places {
+  index_t low;
+  index_t high;
+};
+GRAFT_INLINE half_places places_of(index_t f, index_t b, index_t v) {
+  index_t const group = b << f;
+  if (group <= 8) return {16 * v, 16 * v + 8};
+  index_t const half = group / 2;
+  index_t const low = v / (half / 8) * group + v % (half / 8) * 8;
+  return {low, low + half};
+}
+/// The block, and the element of it, that a feature is: what block_feature undoes.
+struct block_element {
+  index_t block;
+  index_t element;
+};
+GRAFT_INLINE block_element element_of(index_t f, index_t b, index_t feature) {
+  if (f == 0) return {feature / b, feature % b};
+  index_t const half = b / 2;
+  index_t const within = feature % (b << f);
+  index_t const side = within / (half << f);
+  index_t const rest = within % (half << f);
+  return {(feature / (b << f) << f) + rest / half, side * half + rest % half};
+}
+
+/// Items [first, last) of a factor as `rotate` reads them: by vectors [b][16], else by blocks [b][b]. `out` is that of item 0.
+template <class T>
+void pack_rotation_as(rotation_problem const& p, index_t f, index_t first, index_t last, float* out) {
+  index_t const b = p.size;
+  T const* const r = static_cast<T const*>(p.r) + f * p.factor;
+  index_t const row = p.transposed ? p.column : p.row;
+  index_t const column = p.transposed ? p.row : p.column;
+  if (!p.in_lanes()) {
+    for (index_t k = first; k < last; ++k)
+      for (index_t i = 0; i < b; ++i)
+        for (index_t j = 0; j < b; ++j)
+          out[(k * b + i) * b + j] = load_as<float>(r[k * p.block + i * row + j * column]);
+    return;
+  }
+  index_t const place = p.first + f;
+  index_t const run = place == 0 ? b : b / 2;  // lanes whose elements of a row lie side by side
+  for (index_t v = first; v < last; ++v) {
+    half_places const at = places_of(place, b, v);
+    for (index_t l = 0; l < 16; l += run) {
+      block_element const e = element_of(place, b, l < 8 ? at.low + l : at.high + l - 8);
+      T const* const from = r + e.block * p.block + e.element * column;
+      float* const to = out + v * b * 16 + l;
+      if constexpr (std::is_same_v<T, float>)
+        if (column == 1 && run % 2 == 0) {  // sizes that are known are moves
+          for (index_t i = 0; i < b; ++i) {
+            if (run == 2) std::memcpy(to + i * 16, from + i * row, 2 * sizeof(float));
+            for (index_t j = 0; j + 4 <= run; j += 4)
+              std::memcpy(to + i * 16 + j, from + i * row + j, 4 * sizeof(float));
+          }
+          continue;
+        }
+      for (index_t i = 0; i < b; ++i)
+        for (index_t j = 0; j < run; ++j) to[i * 16 + j] = load_as<float>(from[i * row + j * column]);
+    }
+  }
+}
+template <int = 0>
+inline void pack_rotation(rotation_problem const& p, index_t f, index_t first, index_t last, float* out) {
+  if (p.kind == storage::fp32) pack_rotation_as<float>(p, f, first, last, out);
+  else if (p.kind == storage::bf16) pack_rotation_as<bfloat16>(p, f, first, last, out);
+  else pack_rotation_as<float16>(p, f, first, last, out);
+}
+
+/// MT rows of one vector: each term is a permutation of what was loaded.
+template <int MT, int B>
+GRAFT_INLINE void rotate_vector(float const* from, index_t ldfrom, float const* r, std::int32_t const* lanes_of_term,
+                                half_places at, float* to, index_t ldto) {
+  lanes x[MT];
+  lanes c[MT];
+  repeat<MT>([&](auto t) __attribute__((always_inline)) {
+    x[t] = load_halves(from + t * ldfrom + at.low, from + t * ldfrom + at.high);
+    c[t] = zero();
+  });
+  repeat<B>([&](auto i) __attribute__((always_inline)) {
+    lanes const w = load(r + 16 * i);
+    repeat<MT>([&](auto t)
+                   __attribute__((always_inline)) { c[t] = fma(spread(x[t], lanes_of_term + 16 * i), w, c[t]); });
+  });
+  repeat<MT>([&](auto t) __attribute__((always_inline)) {
+    store_halves(to + t * ldto + at.low, to + t * ldto + at.high, c[t]);
+  });
+}
+template <int B>
+void rotate_in_lanes(index_t f, float const* r, float const* from, index_t ldfrom, float* to, index_t ldto,
+                     index_t rows, index_t first, index_t last) {
+  std::int32_t lanes_of_term[16 * B];
+  half_places const p0 = places_of(f, B, 0);  // every vector of a factor has the same pattern
+  for (int l = 0; l < 16; ++l) {
+    block_element const e = element_of(f, B, l < 8 ? p0.low + l : p0.high + l - 8);
+    for (int i = 0; i < B; ++i) {
+      index_t const feature = kernels::block_feature(f, B, e.block, i);
+      lanes_of_term[16 * i + l] = static_cast<std::int32_t>(
+          feature >= p0.low && feature < p0.low + 8 ? feature - p0.low : feature - p0.high + 8);
+    }
+  }
+  index_t t = 0;
+  for (; t + 4 <= rows; t += 4)
+    for (index_t v = first; v < last; ++v)
+      rotate_vector<4, B>(from + t * ldfrom, ldfrom, r + v * B * 16, lanes_of_term, places_of(f, B, v), to + t * ldto,
+                          ldto);
+  for (; t < rows; ++t)
+    for (index_t v = first; v < last; ++v)
+      rotate_vector<1, B>(from + t * ldfrom, ldfrom, r + v * B * 16, lanes_of_term, places_of(f, B, v), to + t * ldto,
+                          ldto);
+}
+
+/// MT rows x 16 NV outputs of a block.
+template <int MT, int NV>
+GRAFT_INLINE void rotate_tile(float const* x, index_t b, float const* r, index_t ldr, float* to, index_t ldto) {
+  lanes c[MT * NV];
+  repeat<MT * NV>([&](auto i) __attribute__((always_inline)) { c[i] = zero(); });
+  for (index_t i = 0; i < b; ++i) {
+    lanes w[NV];
+    repeat<NV>([&](auto j) __attribute__((always_inline)) { w[j] = load(r + i * ldr + 16 * j); });
+    repeat<MT>([&](auto t) __attribute__((always_inline)) {
+      lanes const f = splat(x[t * b + i]);
+      repeat<NV>([&](auto j) __attribute__((always_inline)) { c[t * NV + j] = fma(f, w[j], c[t * NV + j]); });
+    });
+  }
+  repeat<MT * NV>([&](auto i) __attribute__((always_inline)) { store(to + i / NV * ldto + 16 * (i % NV), c[i]); });
+}
+/// MT rows of one block, whose inputs were copied to x[MT][b].
+template <int MT>
+void rotate_block(index_t b, index_t f, index_t k, float const* x, float const* r, index_t ldr, float* to,
+                  index_t ldto) {
+  index_t const run = f == 0 ? b : b / 2;  // outputs that lie side by side
+  if (run % 16 != 0) {
+    for (int t = 0; t < MT; ++t)
+      for (index_t j = 0; j < b; ++j) {
+        float sum = 0.0F;
+        for (index_t i = 0; i < b; ++i) sum = std::fma(x[t * b + i], r[i * ldr + j], sum);
+        to[t * ldto + kernels::block_feature(f, b, k, j)] = sum;
+      }
+    return;
+  }
+  for (index_t j0 = 0; j0 < b; j0 += run) {
+    float* const out = to + kernels::block_feature(f, b, k, j0);
+    index_t j = 0;
+    for (; j + 32 <= run; j += 32) rotate_tile<MT, 2>(x, b, r + j0 + j, ldr, out + j, ldto);
+    if (j < run) rotate_tile<MT, 1>(x, b, r + j0 + j, ldr, out + j, ldto);
+  }
+}
+
+/// Factor f of `rows` rows and items [first, last), from fp32 to fp32, which may be the same. `r`: packed, or null where blocks are
+/// read as they lie. `scratch` holds 4 b floats.
+template <int = 0>
+inline void rotate(rotation_problem const& p, index_t f, float const* r, float const* from, index_t ldfrom, float* to,
+                   index_t ldto, index_t rows, index_t first, index_t last, float* scratch) {
+  index_t const b = p.size;
+  index_t const place = p.first + f;
+  if (p.in_lanes()) {
+    if (b == 2) rotate_in_lanes<2>(place, r, from, ldfrom, to, ldto, rows, first, last);
+    else if (b == 4) rotate_in_lanes<4>(place, r, from, ldfrom, to, ldto, rows, first, last);
+    else if (b == 8) rotate_in_lanes<8>(place, r, from, ldfrom, to, ldto, rows, first, last);
+    else rotate_in_lanes<16>(place, r, from, ldfrom, to, ldto, rows, first, last);
+    return;
+  }
+  index_t const run = place == 0 ? b : b / 2;
+  for (index_t k = first; k < last; ++k) {
+    float const* const w = r != nullptr ? r + k * b * b : static_cast<float const*>(p.r) + f * p.factor + k * p.block;
+    index_t const ldr = r != nullptr ? b : p.row;
+    for (index_t t = 0; t < rows;) {
+      index_t const some = rows - t >= 4 ? 4 : 1;
+      for (index_t i = 0; i < some; ++i)
+        for (index_t j0 = 0; j0 < b; j0 += run)
+          std::memcpy(scratch + i * b + j0, from + (t + i) * ldfrom + kernels::block_feature(place, b, k, j0),
+                      sizeof(float) * static_cast<std::size_t>(run));
+      if (some == 4) rotate_block<4>(b, place, k, scratch, w, ldr, to + t * ldto, ldto);
+      else rotate_block<1>(b, place, k, scratch, w, ldr, to + t * ldto, ldto);
+      t += some;
+    }
+  }
+}
+
+/// Rows [t0, t1) of the result from fp32 to y, rounded once; added where the problem says so. `scratch` holds a row.
+template <int = 0>
+inline void finish_rotation(rotation_problem const& p, index_t t0, index_t t1, float const* from, index_t ldfrom,
+                            float* scratch) {
+  if (!p.adds) return unpack(from, ldfrom, t1 - t0, p.features, p.y.at(t0, 0));
+  for (index_t t = t0; t < t1; ++t) {
+    pack(p.y.at(t, 0), 1, p.features, scratch, packed_features(p.features));
+    float const* const row = from + (t - t0) * ldfrom;
+    for (index_t j = 0; j < p.features; ++j) scratch[j] = scratch[j] + row[j];
+    unpack(scratch, packed_features(p.features), 1, p.features, p.y.at(t, 0));
+  }
+}
+
+}  // namespace graft::inline GRAFT_CONTRACT::detail::inline GRAFT_TARGET::GRAFT_LEVEL

@@ -1,0 +1,368 @@
+#include <graft/adapters/boft.hpp>
+#include <graft/adapters/composition.hpp>
+#include <graft/adapters/oft.hpp>
+
+#include <cmath>
+#include <string>
+#include <vector>
+
+#include <catch2/catch_test_macros.hpp>
+
+#include "adapters/finite_differences.hpp"
+#include "adapters/problem.hpp"
+#include "support/rotations.hpp"
+
+using graft::as_const;
+using graft::bfloat16;
+using graft::boft;
+using graft::index_t;
+using graft::none;
+using graft::oft;
+using graft::view;
+using namespace tests;
+
+namespace {
+
+template <class S>
+std::vector<S> numbers(index_t count, std::uint64_t seed, double size = 1) {
+  std::vector<S> v = random_numbers<S>(count, seed);
+  for (S& e : v) e = graft::store_as<S>(size * graft::load_as<double>(e));
+  return v;
+}
+
+/// A layer of m outputs around a rotation, and everything that a BOFT of it reads and writes.
+template <class S>
+struct butterfly {
+  rotation_shape s;
+  index_t m, T;
+  std::vector<S> parameters = numbers<S>(static_cast<index_t>(s.size()), 1, 0.4);
+  std::vector<S> scale = numbers<S>(m, 2);
+  std::vector<S> rotations = std::vector<S>(s.size());
+  std::vector<S> x = numbers<S>(T * s.n(), 3), dy = numbers<S>(T * m, 4), W = numbers<S>(m * s.n(), 5);
+  [[nodiscard]] auto adapter() {
+    return boft{factors_view(parameters.data(), s), view(scale), factors_view(rotations.data(), s)};
+  }
+  [[nodiscard]] auto vx() { return view(x, T, s.n()); }
+  [[nodiscard]] auto vW() { return view(W, m, s.n()); }
+};
+/// The same of an OFT.
+template <class S>
+struct orthogonal {
+  index_t blocks, b, rows, m, T;
+  int terms;
+  std::vector<S> parameters = numbers<S>(rows * b * (b - 1) / 2, 1, 0.3);
+  std::vector<S> rotations = std::vector<S>(static_cast<std::size_t>(rows * b * b));
+  std::vector<S> x = numbers<S>(T * blocks * b, 3), dy = numbers<S>(T * m, 4), W = numbers<S>(m * blocks * b, 5);
+  [[nodiscard]] index_t n() const { return blocks * b; }
+  [[nodiscard]] auto adapter() {
+    return oft{view(parameters.data(), rows, b * (b - 1) / 2), n(), b, terms, blocks_view(rotations.data(), rows, b)};
+  }
+  [[nodiscard]] auto vx() { return view(x, T, n()); }
+  [[nodiscard]] auto vW() { return view(W, m, n()); }
+};
+
+/// y = x W^T and dx += dy W in the type of their sums.
+template <class S>
+auto layer_of(std::vector<S> const& W, index_t m, index_t n) {
+  auto const forward = [&W, m, n](auto const& x, auto const& y) {
+    for (index_t t = 0; t < y.extent(0); ++t)
+      for (index_t o = 0; o < m; ++o) {
+        double sum = 0;
+        for (index_t k = 0; k < n; ++k)
+          sum += graft::load_as<double>(x(t, k)) * graft::load_as<double>(view(W, m, n)(o, k));
+        y(t, o) = graft::store_as<S>(sum);
+      }
+  };
+  auto const backward = [&W, m, n](auto const& dy, auto const& dx) {
+    for (index_t t = 0; t < dy.extent(0); ++t)
+      for (index_t k = 0; k < n; ++k) {
+        double sum = graft::load_as<double>(dx(t, k));
+        for (index_t o = 0; o < m; ++o)
+          sum += graft::load_as<double>(dy(t, o)) * graft::load_as<double>(view(W, m, n)(o, k));
+        dx(t, k) = graft::store_as<S>(sum);
+      }
+  };
+  return graft::base_layer{forward, backward, none, none};
+}
+
+/// How far two vectors are apart, beside the largest element of the first.
+double distance(std::vector<double> const& a, std::vector<double> const& b) {
+  double most = 1, far = 0;
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    most = std::max(most, std::abs(a[i]));
+    far = std::max(far, std::abs(a[i] - b[i]));
+  }
+  return far / most;
+}
+
+}  // namespace
+
+TEST_CASE("BOFT and OFT, checked by hand", "[adapters][boft][oft]") {
+  // Q = [[0, 1], [-1, 0]] turns by a quarter: R = [[0, -1], [1, 0]].
+  for_each_executor([&](std::string const& name, auto const& ex) {
+    INFO(name);
+    std::vector<float> const A{0, 2, 0, 0}, s{2, 3}, v{1}, x{1, 2}, W{5, 6, 7, 8};
+    std::vector<float> r(4), turned(2), y{10, 20}, kept(2), merged = W, delta(4);
+    boft const a{factors_view(A.data(), {1, 1, 2}), view(s), factors_view(r.data(), {1, 1, 2})};
+    CHECK(a.in_features() == 2);
+    CHECK(a.out_features() == 2);
+    CHECK(parameter_count(a) == 6);
+    update_rotations(ex, a);
+    CHECK(r == std::vector<float>{0, -1, 1, 0});
+    transform_input(ex, a, view(x, 1, 2), view(turned, 1, 2));
+    CHECK(turned == std::vector<float>{2, -1});
+    transform_output(ex, a, view(x, 1, 2), view(y, 1, 2), view(kept, 1, 2));
+    CHECK(y == std::vector<float>{20, 60});
+    CHECK(kept == std::vector<float>{10, 20});
+    // W R^T: rows (5, 6) -> (-6, 5), (7, 8) -> (-8, 7), times 2 and 3.
+    merge(ex, a, view(merged, 2, 2));
+    CHECK(merged == std::vector<float>{-12, 10, -24, 21});
+    unmerge(ex, a, view(merged, 2, 2));
+    CHECK(merged == W);
+    delta_weight(ex, a, view(W, 2, 2), view(delta, 2, 2));
+    CHECK(delta == std::vector<float>{-17, 4, -31, 13});
+
+    // The same turn by OFT; two blocks share it.
+    std::vector<float> const x4{1, 2, 3, 4};
+    std::vector<float> turned4(4), W4{5, 6, 7, 8};
+    oft const o{view(v, 1, 1), 4, 2, 0, blocks_view(r.data(), 1, 2)};
+    CHECK(o.blocks() == 2);
+    CHECK(parameter_count(o) == 1);
+    update_rotations(ex, o);
+    transform_input(ex, o, view(x4, 1, 4), view(turned4, 1, 4));
+    CHECK(turned4 == std::vector<float>{2, -1, 4, -3});
+    merge(ex, o, view(W4, 1, 4));
+    CHECK(W4 == std::vector<float>{-6, 5, -8, 7});
+    unmerge(ex, o, view(W4, 1, 4));
+    CHECK(W4 == std::vector<float>{5, 6, 7, 8});
+    // The series turns the other way: I + 2 Q with 2 terms, whose inverse is exact in double.
+    oft const series{view(v, 1, 1), 4, 2, 2, blocks_view(r.data(), 1, 2)};
+    update_rotations(ex, series);
+    CHECK(r == std::vector<float>{1, 2, -2, 1});
+    merge(ex, series, view(W4, 1, 4));
+    CHECK(W4 == std::vector<float>{17, -4, 23, -6});
+    unmerge(ex, series, view(W4, 1, 4));
+    for (std::size_t i = 0; i < 4; ++i) CHECK(std::abs(W4[i] - static_cast<float>(5 + i)) <= 4 * 23 * 0x1p-24F);
+  });
+}
+
+TEST_CASE("rotating activations is rotating the weight; unmerging takes it back; a fresh one changes nothing",
+          "[adapters][boft][oft]") {
+  auto const law = [](auto& p, auto const& a, index_t n) {
+    graft::serial const ex;
+    update_rotations(ex, a);
+    std::vector<double> y(static_cast<std::size_t>(p.T * p.m)), through(y.size()), D(p.W.size());
+    auto const layer = layer_of(p.W, p.m, n);
+    graft::adapted_linear(ex, layer, a, p.vx(), view(y, p.T, p.m));
+    std::vector<double> const W = p.W;
+    graft::delta_weight(ex, a, view(W, p.m, n), view(D, p.m, n));
+    merge(ex, a, p.vW());
+    auto const merged = p.W;
+    layer_of(merged, p.m, n).forward(p.vx(), view(through, p.T, p.m));
+    // Chains of n products twice, in double.
+    double const bound = 64 * static_cast<double>(n) * 0x1p-53;
+    CHECK(distance(y, through) <= bound);
+    for (std::size_t i = 0; i < D.size(); ++i) D[i] += W[i];
+    CHECK(distance(merged, D) <= bound);
+    unmerge(ex, a, p.vW());
+    CHECK(distance(W, p.W) <= 64 * bound);
+    initialize(ex, a);
+    merge(ex, a, p.vW());
+    CHECK(distance(W, p.W) <= 64 * bound);
+  };
+  for (rotation_shape const& s : {rotation_shape{1, 3, 5}, {3, 8, 4}, {4, 8, 2}, {2, 2, 16}}) {
+    butterfly<double> p{s, 7, 5};
+    law(p, p.adapter(), s.n());
+  }
+  for (int const terms : {0, 1, 2, 5, 8})
+    for (index_t const rows : {1, 4}) {
+      orthogonal<double> p{4, 6, rows, 7, 5, terms};
+      law(p, p.adapter(), p.n());
+    }
+}
+
+TEST_CASE("BOFT: gradients of parameters, s and x are differences of the loss", "[adapters][boft]") {
+  for (rotation_shape const& s : {rotation_shape{1, 3, 5}, {3, 8, 2}, {2, 4, 4}}) {
+    butterfly<double> p{s, 6, 4};
+    graft::openmp const ex{.threads = 2};
+    auto const layer = layer_of(p.W, p.m, s.n());
+    std::vector<double> kept(static_cast<std::size_t>(p.T * p.m)), y(kept.size()), dparameters(s.size()),
+        ds(p.scale.size());
+    std::vector<double> dx(p.x.size()), dy = p.dy;
+    auto const run = [&] {
+      update_rotations(ex, p.adapter());
+      graft::adapted_linear(
+          ex, layer,
+          graft::trained{p.adapter(), graft::boft_gradients{factors_view(dparameters.data(), s), view(ds)},
+                         view(kept, p.T, p.m)},
+          p.vx(), view(y, p.T, p.m));
+      return inner_product(y, p.dy);
+    };
+    run();
+    graft::adapted_linear_backward(
+        ex, layer,
+        graft::trained{p.adapter(), graft::boft_gradients{factors_view(dparameters.data(), s), view(ds)},
+                       view(kept, p.T, p.m)},
+        p.vx(), view(dy, p.T, p.m), view(dx, p.T, s.n()));
+    // The square of the step 2^-17, and rounding beside it.
+    double const bound = 256 * (0x1p-34 + 0x1p-53 * 0x1p17);
+    CHECK(gradient_error(p.parameters, dparameters, run) <= bound);
+    CHECK(gradient_error(p.scale, ds, run) <= bound);
+    CHECK(gradient_error(p.x, dx, run) <= bound);
+  }
+}
+
+TEST_CASE("OFT: gradients of parameters and x are differences of the loss", "[adapters][oft]") {
+  for (int const terms : {0, 1, 2, 3, 5})
+    for (index_t const rows : {1, 3}) {
+      orthogonal<double> p{3, 4, rows, 5, 4, terms};
+      graft::openmp const ex{.threads = 2};
+      auto const layer = layer_of(p.W, p.m, p.n());
+      std::vector<double> y(static_cast<std::size_t>(p.T * p.m)), d(p.parameters.size()), dx(p.x.size()), dy = p.dy;
+      auto const gradients = graft::oft_gradients{view(d.data(), rows, p.b * (p.b - 1) / 2)};
+      auto const run = [&] {
+        update_rotations(ex, p.adapter());
+        graft::adapted_linear(ex, layer, p.adapter(), p.vx(), view(y, p.T, p.m));
+        return inner_product(y, p.dy);
+      };
+      run();
+      graft::adapted_linear_backward(ex, layer, graft::trained{p.adapter(), gradients, {}}, p.vx(), view(dy, p.T, p.m),
+                                     view(dx, p.T, p.n()));
+      double const bound = 256 * (0x1p-34 + 0x1p-53 * 0x1p17);
+      CHECK(gradient_error(p.parameters, d, run) <= bound);
+      CHECK(gradient_error(p.x, dx, run) <= bound);
+    }
+}
+
+TEST_CASE("several rotations and a LoRA: merging in the order of the forward gives its outputs",
+          "[adapters][boft][oft]") {
+  butterfly<double> p{{2, 4, 4}, 6, 3};
+  orthogonal<double> q{4, 4, 4, 6, 3, 5};
+  index_t const n = p.s.n(), r = 2;
+  std::vector<double> A = numbers<double>(r * n, 7), B = numbers<double>(p.m * r, 8),
+                      y(static_cast<std::size_t>(p.T * p.m)), through(y.size());
+  graft::lora const l{view(A, r, n), view(B, p.m, r), 0.5, {}};
+  graft::serial const ex;
+  update_rotations(ex, p.adapter());
+  update_rotations(ex, q.adapter());
+  auto const layer = layer_of(p.W, p.m, n);
+  graft::adapted_linear(ex, layer, p.adapter(), q.adapter(), l, p.vx(), view(y, p.T, p.m));
+  merge(ex, p.adapter(), p.vW());
+  merge(ex, q.adapter(), p.vW());
+  merge(ex, l, p.vW());
+  auto const merged = p.W;
+  layer_of(merged, p.m, n).forward(p.vx(), view(through, p.T, p.m));
+  CHECK(distance(y, through) <= 128 * static_cast<double>(n) * 0x1p-53);
+}
+
+TEST_CASE("BOFT and OFT: every executor has the bits of reference, also in 16 bits and over many tokens",
+          "[adapters][boft][oft][parity]") {
+  auto const compare = [](auto const& run) {
+    using outputs = std::vector<std::vector<float>>;
+    outputs expected;
+    for_each_executor([&](std::string const& name, auto const& ex) {
+      INFO(name);
+      outputs const got = run(ex);
+      if (expected.empty()) expected = got;
+      CHECK(got == expected);
+    });
+  };
+  auto const floats = []<class S>(std::vector<S> const& v) {
+    std::vector<float> out;
+    for (S const e : v) out.push_back(graft::load_as<float>(e));
+    return out;
+  };
+  auto const boft_of = [&]<class S>(S, index_t T) {
+    compare([&](auto const& ex) {
+      butterfly<S> p{{3, 8, 4}, 5, T};
+      auto const a = p.adapter();
+      update_rotations(ex, a);
+      std::vector<S> turned(p.x.size()), dx(p.x.size()), d(p.parameters.size()), D(p.W.size());
+      transform_input(ex, a, p.vx(), view(turned, T, p.s.n()));
+      backward_input(ex, a, p.vx(), as_const(view(turned, T, p.s.n())),
+                     graft::boft_gradients{factors_view(d.data(), p.s), none}, view(dx, T, p.s.n()));
+      delta_weight(ex, a, as_const(p.vW()), view(D, p.m, p.s.n()));
+      merge(ex, a, p.vW());
+      auto const merged = p.W;
+      unmerge(ex, a, p.vW());
+      return std::vector{floats(p.rotations), floats(turned), floats(dx), floats(d),
+                         floats(D),           floats(merged), floats(p.W)};
+    });
+  };
+  boft_of(float{}, 3);
+  boft_of(float{}, 530);  // more tokens than go back together
+  boft_of(bfloat16{}, 6);
+  boft_of(double{}, 2);
+  for (int const terms : {0, 5}) {
+    auto const oft_of = [&]<class S>(S) {
+      compare([&](auto const& ex) {
+        orthogonal<S> p{6, 8, 1, 5, 4, terms};
+        auto const a = p.adapter();
+        graft::project(ex, a, 0.5);
+        update_rotations(ex, a);
+        std::vector<S> turned(p.x.size()), dx(p.x.size()), d(p.parameters.size()), D(p.W.size());
+        transform_input(ex, a, p.vx(), view(turned, p.T, p.n()));
+        backward_input(ex, a, p.vx(), as_const(view(turned, p.T, p.n())),
+                       graft::oft_gradients{view(d.data(), 1, p.b * (p.b - 1) / 2)}, view(dx, p.T, p.n()));
+        delta_weight(ex, a, as_const(p.vW()), view(D, p.m, p.n()));
+        merge(ex, a, p.vW());
+        auto const merged = p.W;
+        unmerge(ex, a, p.vW());
+        return std::vector{floats(p.parameters), floats(p.rotations), floats(turned), floats(dx), floats(d), floats(D),
+                           floats(merged),       floats(p.W)};
+      });
+    };
+    oft_of(float{});
+    oft_of(bfloat16{});
+  }
+}
+
+TEST_CASE("COFT scales only blocks that turn too far", "[adapters][oft]") {
+  for_each_executor([&](std::string const& name, auto const& ex) {
+    INFO(name);
+    // Rows of length 5 and 1/2; the limit is eps / sqrt(2 rows) = 2 / sqrt(4) = 1.
+    std::vector<double> v{3, 0, 4, 0, 0.5, 0}, r(18);
+    graft::project(ex, oft{view(v, 2, 3), 6, 3, 0, blocks_view(r.data(), 2, 3)}, 2.0);
+    std::vector<double> const expected{0.6, 0, 0.8, 0, 0.5, 0};
+    for (std::size_t i = 0; i < v.size(); ++i) CHECK(std::abs(v[i] - expected[i]) <= 4 * 0x1p-53);
+  });
+}
+
+TEST_CASE("BOFT and OFT: what does not fit is refused before anything is written", "[adapters][boft][oft]") {
+  std::vector<float> parameters(64, 0.1F), rotations(64, 2.0F), s(3, 1.0F), x(16, 1.0F), w(48, 3.0F);
+  graft::serial const ex;
+  auto const refused = [&](auto const& call, std::string const& sentence) {
+    CHECK_THROWS_MATCHES(call(), graft::error, Catch::Matchers::Message(sentence));
+    CHECK(rotations == std::vector<float>(64, 2.0F));
+    CHECK(w == std::vector<float>(48, 3.0F));
+  };
+  auto const of = [&](rotation_shape const& a, rotation_shape const& b) {
+    return boft{factors_view(parameters.data(), a), view(s), factors_view(rotations.data(), b)};
+  };
+  refused([&] { update_rotations(ex, of({1, 4, 4}, {1, 2, 4})); },
+          "graft::update_rotations: extent 1 of the rotations[1, 2, 4, 4] is 2 but extent 1 of the parameters[1, 4, 4, "
+          "4] is 4; "
+          "they must be equal");
+  refused([&] { merge(ex, of({1, 4, 4}, {1, 4, 4}), view(w, 4, 12)); },
+          "graft::merge: extent 0 of W[4, 12] is 4 but extent 0 of s[3] is 3; they must be equal");
+  refused([&] { merge(ex, of({1, 2, 4}, {1, 2, 4}), view(w, 3, 16)); },
+          "graft::merge: the 2 blocks of R[1, 2, 4, 4] do not cover the 16 features of W[3, 16]");
+  refused([&] { update_rotations(ex, oft{view(parameters, 1, 64), 16, 5, 0, blocks_view(rotations.data(), 1, 5)}); },
+          "graft::update_rotations: blocks of 5 do not divide the 16 features");
+  refused(
+      [&] { update_rotations(ex, oft{view(parameters.data(), 3, 6), 16, 4, 0, blocks_view(rotations.data(), 3, 4)}); },
+      "graft::update_rotations: the parameters[3, 6] are for 3 blocks but there are 4; one may stand for all");
+  refused(
+      [&] { update_rotations(ex, oft{view(parameters.data(), 4, 5), 16, 4, 0, blocks_view(rotations.data(), 4, 4)}); },
+      "graft::update_rotations: the parameters[4, 5] has 5 numbers a block but the rotations[4, 4, 4] has blocks of 4 "
+      "x 4, "
+      "which take 6");
+  refused(
+      [&] { update_rotations(ex, oft{view(parameters.data(), 4, 6), 16, 4, 65, blocks_view(rotations.data(), 4, 4)}); },
+      "graft::update_rotations: the number of terms is 65 but must be 0 (exact) to 64");
+  refused(
+      [&] {
+        graft::project(ex, oft{view(parameters.data(), 4, 6), 16, 4, 0, blocks_view(rotations.data(), 4, 4)}, -1.0);
+      },
+      "graft::project: eps is -1 but must not be negative");
+}
