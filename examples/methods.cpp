@@ -178,9 +178,77 @@ void dropout() {
   expect_near("lora_dropout, mean of eight masks", mean, by_hand);
 }
 
+/// [count, b, b] and [1, count, b, b] over one piece of memory.
+auto blocks(std::vector<float>& v, int count, int b) {
+  return graft::view(v.data(), graft::dynamic_extents<3>(count, b, b), {b * b, b, 1});
+}
+auto factors(std::vector<float>& v, int factors, int count, int b) {
+  return graft::view(v.data(), graft::dynamic_extents<4>(factors, count, b, b), {count * b * b, b * b, b, 1});
+}
+
+void boft() {
+  constexpr int N = 1, D = 3, b = 2;
+  auto A_ = numbers(N * D * b * b, 16);
+  std::vector<float> s_(m, 1.5F), R_(A_.size()), dA_(A_.size()), ds_(m), W_ = weights, outputs(T * m), merged(T * m);
+  std::vector<float> base(T * m), ones(T * m, 1.0F), turned(T * n), dturned(T * n), dinputs(T * n);
+  auto const A = factors(A_, N, D, b), rotations = factors(R_, N, D, b), dA = factors(dA_, N, D, b);
+  auto const s = graft::view(s_), ds = graft::view(ds_);
+  auto const x_turned = graft::view(turned, T, n), dx_turned = graft::view(dturned, T, n);
+  auto const dx = graft::view(dinputs, T, n), W = graft::view(W_, m, n);
+  auto const y = graft::view(outputs, T, m), kept = graft::view(base, T, m), dy = graft::view(ones, T, m);
+  {
+    auto const my_gemm = [](auto const&, auto const& in, auto const& out) { ::my_gemm(weights, in, out); };
+    auto const my_gemm_backward = [](auto const&, auto const& dout, auto const& din) {
+      ::my_gemm_backward(weights, dout, din);
+    };
+    // [boft]
+    graft::boft const a{A, s, rotations};        // views; rotations[N, D, b, b] is yours, too
+    graft::update_rotations(ex, a);              // after every change of A
+    graft::transform_input(ex, a, x, x_turned);  // x B_{N-1} ... B_0
+    my_gemm(W, x_turned, y);                     // without the bias
+    graft::transform_output(ex, a, x, y, kept);  // y = s * y; kept[T, m] for backward
+    graft::boft_gradients const gradients{dA, ds};
+    graft::backward(ex, a, x, kept, dy, gradients, dx);  // ds; dy becomes s * dy
+    my_gemm_backward(W, dy, dx_turned);
+    graft::backward_input(ex, a, x, dx_turned, gradients, dx);  // dA, dx
+    // [boft end]
+    graft::merge(ex, a, W);
+  }
+  my_gemm(W_, x, graft::view(merged, T, m));
+  expect_near("boft", outputs, merged);
+}
+
+void oft() {
+  constexpr int D = 2, b = 3;
+  auto v_ = numbers(D * b * (b - 1) / 2, 17);
+  std::vector<float> R_(D * b * b), dv_(v_.size()), outputs(T * m), merged(T * m), ones(T * m, 1.0F), dinputs(T * n);
+  std::vector<float> W_ = weights;
+  auto const v = graft::view(v_, D, b * (b - 1) / 2), dv = graft::view(dv_, D, b * (b - 1) / 2);
+  auto const rotations = blocks(R_, D, b);
+  auto const y = graft::view(outputs, T, m), dy = graft::view(ones, T, m), dx = graft::view(dinputs, T, n);
+  auto const W = graft::view(W_, m, n);
+  auto const forward = [](auto const& in, auto const& out) { my_gemm(weights, in, out); };
+  auto const backward = [](auto const& dout, auto const& din) { my_gemm_backward(weights, dout, din); };
+  graft::base_layer const layer{forward, backward, graft::none, graft::none};
+  double const eps = 0.5;
+  // [oft]
+  graft::oft const a{v, n, b, 5, rotations};  // 5 terms of the series; 0 is the exact transform
+  graft::project(ex, a, eps);                 // COFT only, before
+  graft::update_rotations(ex, a);             // after every change of v
+  graft::trained const t{a, graft::oft_gradients{dv}, graft::none};
+  graft::adapted_linear(ex, layer, t, x, y);
+  graft::adapted_linear_backward(ex, layer, t, x, dy, dx);
+  graft::merge(ex, a, W);  // and unmerge, exact though the series is orthogonal only nearly
+  // [oft end]
+  my_gemm(W_, x, graft::view(merged, T, m));
+  expect_near("oft", outputs, merged);
+}
+
 }  // namespace
 
 int main() {
+  boft();
+  oft();
   vera();
   dora();
   composition();

@@ -253,6 +253,98 @@ void for_each_remaining_verb(F const& f) {
   f("initialize of lora_embedding",
     [=](auto const& ex, t_t& t) { initialize(ex, embedding(t), graft::standard_normal_b{1, 2}); });
 
+  // Rotations of blocks of two features, in memory of their own; gradients are added to the first rows of dA.
+  auto const with_boft = [](t_t& t, auto const& use) {
+    auto const n = t.x.view().extent(1);
+    std::vector<S> parameters = random_numbers<S>(2 * n, 21), rotations(static_cast<std::size_t>(2 * n));
+    graft::dynamic_extents<4> const shape(1, n / 2, 2, 2);
+    use(graft::boft{graft::view(parameters.data(), shape, {0, 4, 2, 1}), graft::view(t.bias),
+                    graft::view(rotations.data(), shape, {0, 4, 2, 1})},
+        [&](S* data) { return graft::view(data, shape, {0, 4, 2, 1}); });
+  };
+  auto const with_oft = [](t_t& t, auto const& use) {
+    auto const n = t.x.view().extent(1);
+    std::vector<S> parameters = random_numbers<S>(n / 2, 22), rotations(static_cast<std::size_t>(2 * n));
+    use(graft::oft{graft::view(parameters, n / 2, 1), n, 2, 5,
+                   graft::view(rotations.data(), graft::dynamic_extents<3>(n / 2, 2, 2), {4, 2, 1})});
+  };
+  auto const add_to = [](auto const& matrix, std::vector<S> const& d) {
+    for (std::size_t i = 0; i < d.size(); ++i) {
+      auto const at = static_cast<graft::index_t>(i);
+      matrix(at / matrix.extent(1), at % matrix.extent(1)) = d[i];
+    }
+  };
+  f("transform_input of boft", [=](auto const& ex, t_t& t) {
+    with_boft(t, [&](auto const& a, auto const&) {
+      update_rotations(ex, a);
+      transform_input(ex, a, t.x.view(), t.dx.view());
+    });
+  });
+  f("transform_output of boft", [=](auto const& ex, t_t& t) {
+    with_boft(t, [&](auto const& a, auto const&) { transform_output(ex, a, t.x.view(), t.y.view(), t.z.view()); });
+  });
+  f("backward of boft", [=](auto const& ex, t_t& t) {
+    with_boft(t, [&](auto const& a, auto const& like) {
+      update_rotations(ex, a);
+      std::vector<S> d(static_cast<std::size_t>(a.parameters.size()));
+      graft::boft_gradients const g{like(d.data()), graft::view(t.base_bias)};
+      backward(ex, a, t.x.view(), t.z.view(), t.y.view(), g, graft::none);
+      backward_input(ex, a, t.x.view(), t.x.view(), g, t.dx.view());
+      add_to(t.dA.view(), d);
+    });
+  });
+  f("merge of boft", [=](auto const& ex, t_t& t) {
+    with_boft(t, [&](auto const& a, auto const&) {
+      update_rotations(ex, a);
+      merge(ex, a, t.w.view());
+    });
+  });
+  f("unmerge of boft", [=](auto const& ex, t_t& t) {
+    with_boft(t, [&](auto const& a, auto const&) {
+      update_rotations(ex, a);
+      unmerge(ex, a, t.w.view());
+    });
+  });
+  f("initialize of boft", [=](auto const& ex, t_t& t) {
+    with_boft(t, [&](auto const& a, auto const&) {
+      initialize(ex, a);
+      transform_input(ex, a, t.x.view(), t.dx.view());
+    });
+  });
+  f("transform_input of oft", [=](auto const& ex, t_t& t) {
+    with_oft(t, [&](auto const& a) {
+      update_rotations(ex, a);
+      transform_input(ex, a, t.x.view(), t.dx.view());
+    });
+  });
+  f("backward_input of oft", [=](auto const& ex, t_t& t) {
+    with_oft(t, [&](auto const& a) {
+      update_rotations(ex, a);
+      std::vector<S> d(static_cast<std::size_t>(a.parameters.size()));
+      backward_input(ex, a, t.x.view(), t.x.view(), graft::oft_gradients{graft::view(d, a.parameters.extent(0), 1)},
+                     t.dx.view());
+      add_to(t.dA.view(), d);
+    });
+  });
+  f("merge of oft", [=](auto const& ex, t_t& t) {
+    with_oft(t, [&](auto const& a) {
+      update_rotations(ex, a);
+      merge(ex, a, t.w.view());
+    });
+  });
+  f("unmerge of oft", [=](auto const& ex, t_t& t) {
+    with_oft(t, [&](auto const& a) {
+      update_rotations(ex, a);
+      unmerge(ex, a, t.w.view());
+    });
+  });
+  f("initialize of oft", [=](auto const& ex, t_t& t) {
+    with_oft(t, [&](auto const& a) {
+      initialize(ex, a);
+      transform_input(ex, a, t.x.view(), t.dx.view());
+    });
+  });
+
   constexpr graft::lora_dropout mask{.probability = 0.4, .seed = 1, .stream = 2};
   f("add_delta of lora_dropout", [=](auto const& ex, t_t& t) {
     add_delta(ex, drop(ex, t.lora(), mask, t.dA.view(), t.dB.view()), t.x.view(), t.y.view());

@@ -327,6 +327,6 @@ using archetype_factors = tensor_view<float, dynamic_extents<4>>;
 using archetype_boft = boft<archetype_factors, archetype_vector, archetype_factors>;
 }  // namespace detail
 static_assert(input_transform<detail::archetype_boft> && output_transform<detail::archetype_boft> &&
-              row_mergeable<detail::archetype_boft> && trainable_adapter<detail::archetype_boft>);
+              row_mergeable<detail::archetype_boft> && differentiable<detail::archetype_boft>);
 
 }  // namespace graft::inline GRAFT_CONTRACT

@@ -83,13 +83,15 @@ concept trainable_adapter = requires(A const& a) {
 };
 
 /// Has gradients: backward(ex, a, x, dy, gradients, dx), or with an output_transform backward(ex, a, x, kept, dy, gradients,
-/// dx), where dy goes out as the gradient of base(x). `A::gradients` is its aggregate of gradients without any.
+/// dx), where dy goes out as the gradient of base(x), or with an input_transform backward_input(ex, a, x, g, gradients, dx) of
+/// the gradient g of x'. `A::gradients` is its aggregate of gradients without any.
 template <class A>
 concept differentiable =
     trainable_adapter<A> && requires(detail::archetype_executor ex, A const& a, detail::archetype_matrix m) {
       typename A::gradients;
-      requires requires { backward(ex, a, m, m, typename A::gradients{}, m); } ||
-                   requires { backward(ex, a, m, m, m, typename A::gradients{}, m); };
+      requires requires { backward(ex, a, m, m, typename A::gradients{}, m); } || requires {
+        backward(ex, a, m, m, m, typename A::gradients{}, m);
+      } || requires { backward_input(ex, a, m, m, typename A::gradients{}, m); };
     };
 
 inline namespace GRAFT_TARGET {
@@ -113,6 +115,10 @@ void unmerge(A const&, Rest const&...) {
 template <trainable_adapter A, class... Rest>
 void transform_output(A const&, Rest const&...) {
   GRAFT_MANDATE_EXECUTOR("transform_output", A)
+}
+template <trainable_adapter A, class... Rest>
+void transform_input(A const&, Rest const&...) {
+  GRAFT_MANDATE_EXECUTOR("transform_input", A)
 }
 template <trainable_adapter A, class... Rest>
 void delta_weight(A const&, Rest const&...) {

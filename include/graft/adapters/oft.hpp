@@ -282,6 +282,6 @@ using archetype_blocks = tensor_view<float, dynamic_extents<3>>;
 using archetype_oft = oft<archetype_matrix, archetype_blocks>;
 }  // namespace detail
 static_assert(input_transform<detail::archetype_oft> && row_mergeable<detail::archetype_oft> &&
-              trainable_adapter<detail::archetype_oft>);
+              differentiable<detail::archetype_oft>);
 
 }  // namespace graft::inline GRAFT_CONTRACT
