@@ -22,7 +22,7 @@ constexpr std::array<std::pair<std::string_view, std::string_view>, 4> letters{
 constexpr std::array<std::string_view, 4> columns{"forward", "backward", "merge", "initialise"};
 
 std::string_view column_of(std::string_view verb) {
-  if (verb == "add_delta" || verb == "transform_input" || verb == "transform_output") return "forward";
+  if (verb == "add_delta" || verb.starts_with("transform_") || verb == "normalize") return "forward";
   if (verb == "backward" || verb == "backward_input") return "backward";
   if (verb == "merge" || verb == "unmerge") return "merge";
   return verb == "initialize" ? "initialise" : "";

@@ -253,6 +253,88 @@ void for_each_remaining_verb(F const& f) {
   f("initialize of lora_embedding",
     [=](auto const& ex, t_t& t) { initialize(ex, embedding(t), graft::standard_normal_b{1, 2}); });
 
+  f("transform_output of ia3", [](auto const& ex, t_t& t) {
+    transform_output(ex, graft::ia3{graft::view(t.bias)}, t.x.view(), t.y.view(), t.z.view());
+  });
+  f("backward of ia3", [](auto const& ex, t_t& t) {
+    backward(ex, graft::ia3{graft::view(t.bias)}, t.x.view(), t.z.view(), t.y.view(),
+             graft::ia3_gradients{graft::view(t.base_bias)}, graft::none);
+    std::vector<S> const l = random_numbers<S>(t.x.view().extent(1), 23);
+    backward_input(ex, graft::ia3_feedforward{graft::view(l)}, t.x.view(), t.x.view(), graft::ia3_gradients<>{},
+                   t.dx.view());
+  });
+  f("merge of ia3",
+    [](auto const& ex, t_t& t) { merge(ex, graft::ia3{graft::view(t.bias)}, t.w.view(), graft::view(t.base_bias)); });
+  f("unmerge of ia3",
+    [](auto const& ex, t_t& t) { unmerge(ex, graft::ia3{graft::view(t.bias)}, t.w.view(), graft::view(t.base_bias)); });
+  f("initialize of ia3", [](auto const& ex, t_t& t) { initialize(ex, graft::ia3{graft::view(t.base_bias)}); });
+
+  auto const with_road = [](t_t& t, auto const& use) {
+    auto const m = t.y.view().extent(1);
+    std::vector<S> factors(static_cast<std::size_t>(2 * m));
+    use(graft::road{graft::view(t.bias), graft::view(t.more), 4, graft::view(factors, 2, m)});
+  };
+  f("transform_output of road", [=](auto const& ex, t_t& t) {
+    with_road(t, [&](auto const& a) {
+      update_factors(ex, a);
+      transform_output(ex, a, t.x.view(), t.y.view(), t.z.view());
+    });
+  });
+  f("backward of road", [=](auto const& ex, t_t& t) {
+    with_road(t, [&](auto const& a) {
+      update_factors(ex, a);
+      std::vector<S> dalpha(t.bias.size());
+      backward(ex, a, t.x.view(), t.z.view(), t.y.view(),
+               graft::road_gradients{graft::view(t.base_bias), graft::view(dalpha)}, graft::none);
+    });
+  });
+  f("merge of road", [=](auto const& ex, t_t& t) {
+    with_road(t, [&](auto const& a) {
+      update_factors(ex, a);
+      merge(ex, a, t.w.view(), graft::view(t.base_bias));
+    });
+  });
+  f("unmerge of road", [=](auto const& ex, t_t& t) {
+    with_road(t, [&](auto const& a) {
+      update_factors(ex, a);
+      unmerge(ex, a, t.w.view(), graft::view(t.base_bias));
+    });
+  });
+  f("initialize of road", [=](auto const& ex, t_t& t) {
+    std::vector<S> factors(2 * t.bias.size());
+    initialize(ex, graft::road{graft::view(t.base_bias), graft::view(t.more), 4,
+                               graft::view(factors, 2, t.y.view().extent(1))});
+  });
+
+  f("add_delta of bitfit",
+    [](auto const& ex, t_t& t) { add_delta(ex, graft::bitfit{graft::view(t.bias)}, t.x.view(), t.y.view()); });
+  f("backward of bitfit", [](auto const& ex, t_t& t) {
+    backward(ex, graft::bitfit{graft::view(t.bias)}, t.x.view(), t.y.view(),
+             graft::bitfit_gradients{graft::view(t.base_bias)}, graft::none);
+  });
+  f("merge of bitfit", [](auto const& ex, t_t& t) {
+    merge(ex, graft::bitfit{graft::view(t.bias)}, t.w.view(), graft::view(t.base_bias));
+  });
+  f("unmerge of bitfit", [](auto const& ex, t_t& t) {
+    unmerge(ex, graft::bitfit{graft::view(t.bias)}, t.w.view(), graft::view(t.base_bias));
+  });
+  f("initialize of bitfit", [](auto const& ex, t_t& t) { initialize(ex, graft::bitfit{graft::view(t.base_bias)}); });
+
+  f("normalize of ln_tuning", [](auto const& ex, t_t& t) {
+    normalize(ex, graft::layer_norm{graft::view(t.bias), graft::view(t.more), 1e-5}, t.y.view(), t.z.view());
+    normalize(ex, graft::rms_norm{graft::view(t.bias)}, t.z.view(), t.y.view());
+  });
+  f("backward of ln_tuning", [](auto const& ex, t_t& t) {
+    std::vector<S> db(t.bias.size());
+    backward(ex, graft::layer_norm{graft::view(t.bias), graft::view(t.more), 1e-5}, t.y.view(), t.y.view(),
+             graft::norm_gradients{graft::view(t.base_bias), graft::view(db)}, t.z.view());
+    backward(ex, graft::rms_norm{graft::view(t.bias)}, t.y.view(), t.y.view(),
+             graft::norm_gradients<decltype(graft::view(db))>{graft::view(t.base_bias), {}}, t.z.view());
+  });
+  f("initialize of ln_tuning", [](auto const& ex, t_t& t) {
+    initialize(ex, graft::layer_norm{graft::view(t.base_bias), graft::view(t.drank), 1e-5});
+  });
+
   // Rotations of blocks of two features, in memory of their own; gradients are added to the first rows of dA.
   auto const with_boft = [](t_t& t, auto const& use) {
     auto const n = t.x.view().extent(1);

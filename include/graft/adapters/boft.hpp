@@ -12,7 +12,6 @@
 #pragma once
 
 #include <cstddef>
-#include <limits>
 #include <string_view>
 #include <tuple>
 #include <type_traits>
@@ -21,12 +20,10 @@
 #include <graft/adapters/detail/low_rank.hpp>
 #include <graft/adapters/detail/rotations.hpp>
 #include <graft/adapters/detail/row_blocks.hpp>
+#include <graft/adapters/detail/scaling.hpp>
 #include <graft/config.hpp>
 #include <graft/contracts.hpp>
 #include <graft/kernels/cayley.hpp>
-#include <graft/kernels/columns.hpp>
-#include <graft/kernels/copy.hpp>
-#include <graft/kernels/random.hpp>
 #include <graft/kernels/rotate_blocks.hpp>
 #include <graft/kernels/scale.hpp>
 #include <graft/view/tensor_view.hpp>
@@ -93,12 +90,8 @@ void merge_boft(E const& ex, std::string_view verb, A const& a, W const& given) 
   expects_disjoint(verb, "W", given, "s", a.s);
   auto const run = [&](auto const& block, auto const& s) {
     if constexpr (Removes) {
-      scratch_block const memory(resource_of(ex), scratch_size(1, s.extent(0), sizeof(value), verb));
-      auto const inverse = view(reinterpret_cast<value*>(memory.data()), s.extent(0));
-      kernels::divide(ex, constant_like<1>(s, s.extent(0)), s, inverse, std::numeric_limits<double>::quiet_NaN());
-      kernels::scale_rows(ex, inverse, block);
+      with_inverse<value>(ex, verb, s, [&](auto const& inverse) { kernels::scale_rows(ex, inverse, block); });
       kernels::rotate_blocks(ex, block, a.rotations, block);
-      ex.fence();  // the scratch goes back
     } else {
       kernels::rotate_blocks_back(ex, block, a.rotations, block);
       kernels::scale_rows(ex, s, block);
@@ -162,20 +155,7 @@ void transform_input(E const& ex, boft<P, S, R> const& a, X const& x, Y const& t
 /// Errors       shape_error, argument_error; nothing is written then.
 template <class E, class P, class S, class R, class X, class Y, class Kept = none_t>
 void transform_output(E const& ex, boft<P, S, R> const& a, X const&, Y const& y, Kept const& kept = {}) {
-  GRAFT_MANDATE_EXECUTOR("transform_output", E)
-  GRAFT_MANDATE_OUTPUT("transform_output", "y", E, Y, 2)
-  if constexpr (detail::is_there<Kept>) { GRAFT_MANDATE_OUTPUT("transform_output", "kept", E, Kept, 2) }
-  if constexpr (detail::accepted_output<E, Y, 2> && detail::accepted_output_or_none<E, Kept, 2>) {
-    constexpr std::string_view verb = "transform_output";
-    detail::expects_equal_extents(verb, "y", y, 1, "s", a.s, 0);
-    detail::expects_output(verb, "y", y);
-    detail::expects_disjoint(verb, "y", y, "s", a.s);
-    if constexpr (detail::is_there<Kept>) {
-      detail::expects_shape(verb, "kept", kept, "y", y, 0, "y", y, 1);
-      kernels::copy(ex, y, kept);
-    }
-    kernels::scale_columns(ex, a.s, y);
-  }
+  detail::scale_output(ex, "s", a.s, y, kept);
 }
 
 /// Of the output's side: ds += sum over tokens of dy * kept, and dy becomes s * dy, the gradient of what the base layer gave. The
@@ -187,23 +167,7 @@ void transform_output(E const& ex, boft<P, S, R> const& a, X const&, Y const& y,
 template <class E, class P, class S, class R, class X, class Kept, class DY, class GP, class GS, class DX>
 void backward(E const& ex, boft<P, S, R> const& a, X const&, Kept const& kept, DY const& dy,
               boft_gradients<GP, GS> const& gradients, DX const&) {
-  GRAFT_MANDATE_EXECUTOR("backward", E)
-  GRAFT_MANDATE_INPUT("backward", "kept", E, Kept, 2)
-  GRAFT_MANDATE_OUTPUT("backward", "dy", E, DY, 2)
-  if constexpr (detail::accepted_input<E, Kept, 2> && detail::accepted_output<E, DY, 2>) {
-    constexpr std::string_view verb = "backward";
-    detail::expects_equal_extents(verb, "dy", dy, 1, "s", a.s, 0);
-    detail::expects_shape(verb, "kept", kept, "dy", dy, 0, "dy", dy, 1);
-    detail::expects_output(verb, "dy", dy);
-    detail::expects_disjoint(verb, "dy", dy, "s", a.s);
-    if constexpr (detail::is_there<GS>) {
-      detail::expects_equal_extents(verb, "the gradient of s", gradients.s, 0, "s", a.s, 0);
-      detail::expects_disjoint(verb, "the gradient of s", gradients.s, "s", a.s);
-      detail::expects_disjoint(verb, "the gradient of s", gradients.s, "dy", dy);
-      kernels::dot_columns(ex, dy, kept, gradients.s);
-    }
-    kernels::scale_columns(ex, a.s, dy);
-  }
+  detail::scale_output_backward(ex, "s", a.s, kept, dy, gradients.s);
 }
 
 /// Of the input's side, all added to what is there: with g = the gradient of x', dR_f = the sums over tokens of every factor's

@@ -3,7 +3,7 @@
 /// `adapted_linear`: any adapters around the framework's own base layer, and the way back.
 ///
 ///     k-th adapter, from the inside out: y_k(x) = transform_output_k(x, y_(k-1)(transform_input_k(x)) + delta_k(x))
-///     y_0 = base, any callable, without its bias        y = y_K + bias
+///     y_0 = base, any callable, without its bias        y = y_K + bias; before the first that scales the bias too, if one does
 ///
 /// Each adapter acts on what the ones before it made of the layer, so it is the layer that merging them in the same order
 /// gives (W_k = diag(c_k) (W_(k-1) + s_k B_k A_k) for DoRAs, the sum of all deltas for LoRAs).
@@ -26,8 +26,8 @@
 
 namespace graft::inline GRAFT_CONTRACT {
 
-/// The framework's layer: forward(x, y) writes y = x W^T; backward(dy, dx) adds dy W to dx; the bias is added after all
-/// adapters, since no method here scales it. What is not used may be `graft::none`. A bare callable is a layer with forward.
+/// The framework's layer: forward(x, y) writes y = x W^T; backward(dy, dx) adds dy W to dx; the bias is added after the
+/// adapters, before those that scale it. What is not used may be `graft::none`. A bare callable is a layer with forward.
 template <class Forward, class Backward = none_t, class Bias = none_t, class BiasGradient = none_t>
 struct base_layer {
   Forward forward;
@@ -95,7 +95,39 @@ consteval bool biases_last(std::index_sequence<At...>) {
   return good;
 }
 
+/// Does its transform_output act on the bias as well?
+template <class A>
+inline constexpr bool scales_bias = [] {
+  if constexpr (requires { A::scales_bias; }) return bool(A::scales_bias);
+  else return false;
+}();
+/// How many adapters act before the base's bias is added.
+template <class... A>
+consteval std::size_t bias_place(std::tuple<A...> const*) {
+  std::size_t place = 0;
+  bool found = false;
+  ((found = found || scales_bias<typename adapter_of<A>::type>, place += found ? 0 : 1), ...);
+  return place;
+}
+/// Does an output_transform that leaves the bias alone stand after one that scales it?
+template <class... A>
+consteval bool bias_scalers_last(std::tuple<A...> const*) {
+  bool seen = false;
+  bool good = true;
+  ((good =
+        good && !(seen && output_transform<typename adapter_of<A>::type> && !scales_bias<typename adapter_of<A>::type>),
+    seen = seen || scales_bias<typename adapter_of<A>::type>),
+   ...);
+  return good;
+}
+
 inline namespace GRAFT_TARGET {
+
+template <class E, class Base, class Y>
+void add_base_bias(E const& ex, Base const& base, Y const& y) {
+  if constexpr (is_base_layer<Base>)
+    if constexpr (is_there<std::remove_cvref_t<decltype(base.bias)>>) kernels::add_bias(ex, base.bias, y);
+}
 
 template <class Base, class X, class Y>
 void call_forward(Base const& base, X const& x, Y const& y) {
@@ -120,8 +152,8 @@ class like_x {
   scratch_block memory_;
 };
 
-/// y_K of the first K adapters.
-template <std::size_t K, class E, class Base, class Adapters, class X, class Y>
+/// y_K of the first K adapters; the bias after `Place` of them.
+template <std::size_t K, std::size_t Place, class E, class Base, class Adapters, class X, class Y>
 void forward_of(E const& ex, Base const& base, Adapters const& adapters, X const& x, Y const& y) {
   if constexpr (K == 0) call_forward(base, x, y);
   else {
@@ -131,20 +163,24 @@ void forward_of(E const& ex, Base const& base, Adapters const& adapters, X const
     if constexpr (requires { transform_input(ex, a, x, x); }) {
       like_x<E, X> const turned(ex, x, "adapted_linear");
       transform_input(ex, a, x, turned.view());
-      forward_of<K - 1>(ex, base, adapters, as_const(turned.view()), y);
+      forward_of<K - 1, Place>(ex, base, adapters, as_const(turned.view()), y);
       ex.fence();  // the scratch goes back
-    } else forward_of<K - 1>(ex, base, adapters, x, y);
+    } else forward_of<K - 1, Place>(ex, base, adapters, x, y);
     if constexpr (requires { add_delta(ex, a, x, y); }) add_delta(ex, a, x, y);
     if constexpr (requires { transform_output(ex, a, x, y); }) {
       if constexpr (is_trained<given_t>) transform_output(ex, a, x, y, given.kept);
       else transform_output(ex, a, x, y);
     }
   }
+  if constexpr (K == Place) add_base_bias(ex, base, y);
 }
 
 /// dx += of the first K adapters and the base.
-template <std::size_t K, class E, class Base, class Adapters, class X, class DY, class DX>
+template <std::size_t K, std::size_t Place, class E, class Base, class Adapters, class X, class DY, class DX>
 void backward_of(E const& ex, Base const& base, Adapters const& adapters, X const& x, DY const& dy, DX const& dx) {
+  if constexpr (K == Place)
+    if constexpr (is_there<std::remove_cvref_t<decltype(base.bias_gradient)>>)
+      kernels::sum_rows(ex, dy, base.bias_gradient);
   if constexpr (K == 0) {
     if constexpr (is_there<DX>) base.backward(as_const(dy), dx);
   } else {
@@ -158,10 +194,10 @@ void backward_of(E const& ex, Base const& base, Adapters const& adapters, X cons
       like_x<E, X> const gradient(ex, x, "adapted_linear_backward");
       transform_input(ex, a, x, turned.view());
       fill_zero(ex, gradient.view());
-      backward_of<K - 1>(ex, base, adapters, as_const(turned.view()), dy, gradient.view());
+      backward_of<K - 1, Place>(ex, base, adapters, as_const(turned.view()), dy, gradient.view());
       backward_input(ex, a, x, as_const(gradient.view()), t.gradients, dx);
       ex.fence();  // the scratch goes back
-    } else backward_of<K - 1>(ex, base, adapters, x, dy, dx);
+    } else backward_of<K - 1, Place>(ex, base, adapters, x, dy, dx);
   }
 }
 
@@ -194,7 +230,12 @@ consteval bool mandates_chain(std::tuple<A...> const*) {
       biases_last<std::tuple<A...>>(std::index_sequence_for<A...>{}),
       "graft::adapted_linear: an adapter with a bias of its own stands before one that scales the output, which would "
       "scale that bias, where merging does not; put it last");
+  static_assert(bias_scalers_last(static_cast<std::tuple<A...> const*>(nullptr)),
+                "graft::adapted_linear: an adapter that scales the output but not the base's bias stands after one "
+                "that scales both; "
+                "put it before");
   return accepted_output<E, Y, 2> && (acts<A, E, X, Y> && ...) &&
+         bias_scalers_last(static_cast<std::tuple<A...> const*>(nullptr)) &&
          biases_last<std::tuple<A...>>(std::index_sequence_for<A...>{});
 }
 template <class... A>
@@ -226,10 +267,8 @@ void adapted_linear(E const& ex, Base const& base, Arguments const&... arguments
                     [&]<class X, class Y>(auto const& adapters, X const& x, Y const& y) {
                       using types = typename detail::values_of<std::remove_cvref_t<decltype(adapters)>>::type;
                       if constexpr (detail::mandates_chain<E, X, Y>(static_cast<types const*>(nullptr))) {
-                        detail::forward_of<count>(ex, base, adapters, x, y);
-                        if constexpr (detail::is_base_layer<Base>)
-                          if constexpr (detail::is_there<std::remove_cvref_t<decltype(base.bias)>>)
-                            kernels::add_bias(ex, base.bias, y);
+                        constexpr std::size_t place = detail::bias_place(static_cast<types const*>(nullptr));
+                        detail::forward_of<count, place>(ex, base, adapters, x, y);
                       }
                     });
 }
@@ -240,7 +279,7 @@ void adapted_linear(E const& ex, Base const& base, Arguments const&... arguments
 ///              where an output_transform takes part (dy is then overwritten; the gradient of W is dy^T x); dx[T, n] in and
 ///              out, or `graft::none`.
 /// Everything else: that of the adapters' backward. An input_transform takes 2 T n elements of scratch and, since its base
-/// must be differentiated, dx. The gradient of the base's bias is the sum of dy over tokens.
+/// must be differentiated, dx. The gradient of the base's bias is the sum over tokens of dy where the bias was added.
 template <class E, class Base, class... Arguments>
   requires(sizeof...(Arguments) >= 3)
 void adapted_linear_backward(E const& ex, Base const& base, Arguments const&... arguments) {
@@ -254,9 +293,9 @@ void adapted_linear_backward(E const& ex, Base const& base, Arguments const&... 
                           auto const adapters = std::tie(std::get<At>(adapters_and_x)...);
                           using types = typename detail::values_of<std::remove_cvref_t<decltype(adapters)>>::type;
                           if constexpr (detail::mandates_chain_backward(static_cast<types const*>(nullptr))) {
-                            if constexpr (detail::is_there<std::remove_cvref_t<decltype(base.bias_gradient)>>)
-                              kernels::sum_rows(ex, dy, base.bias_gradient);
-                            detail::backward_of<count>(ex, base, adapters, std::get<count>(adapters_and_x), dy, dx);
+                            constexpr std::size_t place = detail::bias_place(static_cast<types const*>(nullptr));
+                            detail::backward_of<count, place>(ex, base, adapters, std::get<count>(adapters_and_x), dy,
+                                                              dx);
                           }
                         }(std::make_index_sequence<count>{});
                       });

@@ -286,7 +286,8 @@ struct cayley_fn {
       GRAFT_MANDATE_INPUT("kernels::cayley", "parameters", E, P, 2)
     }
     GRAFT_MANDATE_OUTPUT("kernels::cayley", "R", E, R, 3)
-    return graft::detail::accepted<E, P> && graft::detail::accepted_output<E, R, 3>;
+    return (graft::detail::accepted_input<E, P, 2> || graft::detail::accepted_input<E, P, 3>) &&
+           graft::detail::accepted_output<E, R, 3>;
   }
   template <class E, class P, class R>
   void operator()(E const& ex, P const& parameters, R const& rotations) const {
@@ -327,7 +328,8 @@ struct cayley_neumann_fn {
       GRAFT_MANDATE_INPUT("kernels::cayley_neumann", "parameters", E, P, 2)
     }
     GRAFT_MANDATE_OUTPUT("kernels::cayley_neumann", "R", E, R, 3)
-    return graft::detail::accepted<E, P> && graft::detail::accepted_output<E, R, 3>;
+    return (graft::detail::accepted_input<E, P, 2> || graft::detail::accepted_input<E, P, 3>) &&
+           graft::detail::accepted_output<E, R, 3>;
   }
   template <class E, class P, class R>
   void operator()(E const& ex, P const& parameters, int terms, R const& rotations) const {
@@ -367,7 +369,7 @@ struct cayley_backward_fn {
       GRAFT_MANDATE_OUTPUT("kernels::cayley_backward", "the gradient", E, D, 2)
     }
     return graft::detail::accepted_input<E, R, 3> && graft::detail::accepted_input<E, G, 3> &&
-           graft::detail::accepted<E, D> && output_view<D>;
+           (graft::detail::accepted_output<E, D, 2> || graft::detail::accepted_output<E, D, 3>);
   }
   template <class E, class R, class G, class D>
   void operator()(E const& ex, R const& rotations, G const& gradient, D const& d) const {
@@ -412,7 +414,9 @@ struct cayley_neumann_backward_fn {
     } else {
       GRAFT_MANDATE_OUTPUT("kernels::cayley_neumann_backward", "the gradient", E, D, 2)
     }
-    return graft::detail::accepted<E, P, D> && graft::detail::accepted_input<E, G, 3> && output_view<D>;
+    return (graft::detail::accepted_input<E, P, 2> || graft::detail::accepted_input<E, P, 3>) &&
+           graft::detail::accepted_input<E, G, 3> &&
+           (graft::detail::accepted_output<E, D, 2> || graft::detail::accepted_output<E, D, 3>);
   }
   template <class E, class P, class G, class D>
   void operator()(E const& ex, P const& parameters, int terms, G const& gradient, D const& d) const {

@@ -96,4 +96,14 @@ static_assert(low_rank<serial, rows_of<users_float>, rows_of<float>, rows_of<flo
 static_assert(shrink<openmp, rows_of<float>, rows_of<users_float const>, rows_of<float>> == body::generic);
 static_assert(expand<serial, rows_of<float>, rows_of<float>, rows_of<users_float>> == body::generic);
 
+// Rotations: host bodies of all but double.
+template <class T>
+using factors_of = tensor_view<T, dynamic_extents<4>>;
+template <class E, class X, class R, class Y>
+constexpr body rotates = kernels::rotate_blocks_fn<false, false>::chosen<E, X, R, Y>;
+static_assert(rotates<serial, rows_of<float>, factors_of<float const>, rows_of<bfloat16>> == body::host);
+static_assert(rotates<openmp, rows_of<float>, factors_of<double>, rows_of<float>> == body::generic);
+static_assert(rotates<reference, rows_of<float>, factors_of<float>, rows_of<float>> == body::generic);
+static_assert(rotates<league_only, rows_of<float>, factors_of<float>, rows_of<float>> == body::generic);
+
 }  // namespace

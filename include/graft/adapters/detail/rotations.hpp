@@ -8,6 +8,7 @@
 #include <type_traits>
 
 #include <graft/adapters/detail/row_blocks.hpp>
+#include <graft/adapters/detail/scaling.hpp>
 #include <graft/config.hpp>
 #include <graft/contracts.hpp>
 #include <graft/executor/host_team.hpp>
@@ -109,32 +110,10 @@ template <class E, class V>
 void fill_blocks(E const& ex, double number, V const& blocks) {
   for (index_t k = 0; k < blocks.extent(0); ++k) fill(ex, number, layer(blocks, k));
 }
-/// A vector like v whose every element is `Number`.
-template <int Number, class V>
-[[nodiscard]] auto constant_like(V const&, index_t count) {
-  static constexpr auto number = store_as<typename V::value_type>(static_cast<float>(Number));
-  return tensor_view<typename V::value_type const, dynamic_extents<1>, typename V::space_type, no_unit_dimension>{
-      &number, dynamic_extents<1>{count}, {0}};
-}
-/// D = change(W) - W, where `change` works in place; in 16 bits rounded once.
-template <class E, class W, class D, class F>
-void difference_of(E const& ex, std::string_view verb, W const& w, D const& d, F const& change) {
-  kernels::copy(ex, w, d);
-  if constexpr (is_narrow<D>)
-    in_row_blocks(ex, verb, d, [&](index_t first, index_t count, auto const& block) {
-      change(block, first, count);
-      kernels::add_scaled_columns(ex, constant_like<0>(block, w.extent(1)), rows(w, first, count), block, -1.0);
-    });
-  else {
-    change(d, 0, d.extent(0));
-    kernels::add_scaled_columns(ex, constant_like<0>(d, w.extent(1)), w, d, -1.0);
-  }
-}
-
 /// Types of a verb that takes parameters, rotations and other views.
 template <class E, class P, class R>
 consteval bool mandates_rotated() {
-  GRAFT_MANDATE_EXECUTOR("a verb of boft or oft", E)
+  GRAFT_MANDATE_EXECUTOR("boft, oft", E)
   static_assert(
       !std::is_same_v<R, none_t>,
       "graft: this boft or oft has no rotations; give it memory for them: with_rotations(adapter, view), then "
