@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "support/peers.hpp"
 
+#include <cstring>
+
 #include <Eigen/Core>
+#include <Eigen/LU>
 
 namespace peers {
 namespace {
@@ -69,6 +72,48 @@ void eigen_vera(int threads, float const* x, float const* A, float const* B, flo
   V.array().rowwise() *= row(d, r);
   D.noalias() = V * in(B, m, r).transpose();
   out(y, T, m).array() += D.array().rowwise() * row(b, m);
+}
+
+void eigen_rotate_blocks([[maybe_unused]] int threads, float const* x, float const* R, float* y, index T, index n,
+                         index b) {
+  Eigen::setNbThreads(1);
+  in const X(x, T, n);
+  out Y(y, T, n);
+#pragma omp parallel for num_threads(threads)
+  for (index k = 0; k < n / b; ++k) Y.middleCols(k * b, b).noalias() = X.middleCols(k * b, b) * in(R + k * b * b, b, b);
+}
+
+void eigen_cayley(float const* packed, float* R, index D, index b) {
+  Eigen::setNbThreads(1);
+  matrix Q(b, b);
+  matrix const one = matrix::Identity(b, b);
+  for (index k = 0; k < D; ++k) {
+    float const* v = packed + k * (b * (b - 1) / 2);
+    Q.setZero();
+    for (index i = 0; i < b; ++i)
+      for (index j = i + 1; j < b; ++j) {
+        Q(i, j) = *v++;
+        Q(j, i) = -Q(i, j);
+      }
+    // R (I + Q) = I - Q
+    Eigen::PartialPivLU<matrix> const lu((one + Q).transpose());
+    out(R + k * b * b, b, b) = lu.solve((one - Q).transpose()).transpose();
+  }
+}
+
+void eigen_dense_merge(int threads, float const* W, float const* R, float* to, index m, index n) {
+  Eigen::setNbThreads(threads);
+  out(to, m, n).noalias() = in(W, m, n) * in(R, n, n).transpose();
+}
+
+void stream([[maybe_unused]] int threads, float const* x, float* y, index count, index times) {
+  for (index i = 0; i < times; ++i) {
+#pragma omp parallel for num_threads(threads)
+    for (int part = 0; part < threads; ++part) {
+      index const first = count * part / threads;
+      std::memcpy(y + first, x + first, sizeof(float) * static_cast<std::size_t>(count * (part + 1) / threads - first));
+    }
+  }
 }
 
 void eigen_low_rank_add_bf16(int threads, std::uint16_t const* x, std::uint16_t const* A, std::uint16_t const* B,

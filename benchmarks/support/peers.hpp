@@ -22,6 +22,14 @@ void eigen_formed_norms(int threads, float const* W, float const* A, float const
 // y += b * ((d * (x A^T)) B^T); v is scratch of T r, delta of T m.
 void eigen_vera(int threads, float const* x, float const* A, float const* B, float const* d, float const* b, float* y,
                 float* v, float* delta, index T, index n, index m, index r);
+// y = x B_0 of D blocks b x b, a product a block; Y is not x.
+void eigen_rotate_blocks(int threads, float const* x, float const* R, float* y, index T, index n, index b);
+// R = (I - Q) (I + Q)^-1 of D blocks with packed Q, by LU with pivots, one after another.
+void eigen_cayley(float const* packed, float* R, index D, index b);
+// out = W R^T, R[n, n] dense.
+void eigen_dense_merge(int threads, float const* W, float const* R, float* out, index m, index n);
+// y = x, `times` times.
+void stream(int threads, float const* x, float* y, index count, index times);
 // bfloat16 bits; Eigen widens to float and back (its own bfloat16 product is many times slower).
 void eigen_low_rank_add_bf16(int threads, std::uint16_t const* x, std::uint16_t const* A, std::uint16_t const* B,
                              std::uint16_t* y, float* scratch, index T, index n, index m, index r, float s);

@@ -4,6 +4,7 @@
 
 #include <array>
 #include <cmath>
+#include <cstring>
 #include <limits>
 #include <string>
 #include <vector>
@@ -381,6 +382,53 @@ TEST_CASE("cayley, its series and their gradients: every executor has the bits o
       check(square, [&](double* data) { return blocks_view(data, D, b); });
     }
   }
+}
+
+TEST_CASE("cayley and its series: every executor, instruction set and scalar has the bits of reference",
+          "[kernels][cayley][parity]") {
+  auto const compare = []<class P, class R>(P, R) {
+    for (index_t const b : {0, 1, 2, 3, 8, 17, 32})
+      for (index_t const D : {0, 1, 5, 16, 33}) {
+        index_t const p = b * (b - 1) / 2;
+        std::vector<P> const packed = random_numbers<P>(2 * D * p, 1), square = random_numbers<P>(D * b * b, 2);
+        for (int const terms : {0, 1, 2, 5}) {
+          // Packed numbers apart, blocks of R transposed in memory.
+          auto const strided = view(packed.data(), graft::dynamic_extents<2>(D, p), {2 * p, 2});
+          std::vector<R> expected(static_cast<std::size_t>(2 * D * b * b)), got(expected.size());
+          auto const run = [&](auto const& ex, std::vector<R>& out, auto const& call) {
+            auto const first = view(out.data(), graft::dynamic_extents<3>(D, b, b), {b * b, 1, b});
+            auto const second = view(out.data() + D * b * b, graft::dynamic_extents<3>(D, b, b), {b * b, b, 1});
+            call(ex, strided, first);
+            call(ex, blocks_view(square.data(), D, b), second);
+          };
+          run(graft::reference{}, expected, [&](auto const& ex, auto const& v, auto const& r) {
+            if (terms == 0) graft::kernels::cayley.generic(ex, v, r);
+            else graft::kernels::cayley_neumann.generic(ex, v, terms, r);
+          });
+          auto const call = [&](auto const& ex, auto const& v, auto const& r) {
+            if (terms == 0) graft::kernels::cayley(ex, v, r);
+            else graft::kernels::cayley_neumann(ex, v, terms, r);
+          };
+          auto const same = [&] {
+            for (std::size_t i = 0; i < got.size(); ++i)
+              if (std::memcmp(&got[i], &expected[i], sizeof(R)) != 0) return false;
+            return true;
+          };
+          for_each_executor([&](std::string const& name, auto const& ex) {
+            INFO(name << ", b = " << b << ", D = " << D << ", terms = " << terms);
+            run(ex, got, call);
+            CHECK(same());
+          });
+          for_each_isa([&](std::string const& level) {
+            INFO(level << ", b = " << b << ", D = " << D << ", terms = " << terms);
+            run(graft::serial{}, got, call);
+            CHECK(same());
+          });
+        }
+      }
+  };
+  compare(float{}, float{});
+  compare(bfloat16{}, float16{});
 }
 
 TEST_CASE("invert_blocks gives inverses, with pivots where they are needed", "[kernels][invert_blocks]") {

@@ -26,6 +26,13 @@ namespace kernels {
 }  // namespace kernels
 
 namespace detail {
+/// The coefficient of Q^power in a series of `terms` terms: 1, 2, ..., 2, 1; three terms are four, as in PEFT.
+[[nodiscard]] GRAFT_FN constexpr int neumann_coefficient(int terms, int power) {
+  if (terms <= 2) return power + 1;
+  return power == 0 || power == (terms == 3 ? 3 : terms - 1) ? 1 : 2;
+}
+[[nodiscard]] GRAFT_FN constexpr int neumann_degree(int terms) { return terms == 3 ? 3 : terms - 1; }
+
 inline namespace GRAFT_TARGET {
 /// R[N, D, b, b], factors number `first` and on, fits n features: blocks are square, D b = n, and above factor 0 b is even and D a
 /// multiple of 2^(first + N - 1).

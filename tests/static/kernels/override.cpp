@@ -104,6 +104,9 @@ constexpr body rotates = kernels::rotate_blocks_fn<false, false>::chosen<E, X, R
 static_assert(rotates<serial, rows_of<float>, factors_of<float const>, rows_of<bfloat16>> == body::host);
 static_assert(rotates<openmp, rows_of<float>, factors_of<double>, rows_of<float>> == body::generic);
 static_assert(rotates<reference, rows_of<float>, factors_of<float>, rows_of<float>> == body::generic);
+static_assert(kernels::cayley_fn::chosen<serial, rows_of<float>, tensor_view<float, dynamic_extents<3>>> == body::host);
+static_assert(kernels::cayley_fn::chosen<serial, rows_of<double>, tensor_view<float, dynamic_extents<3>>> ==
+              body::generic);
 static_assert(rotates<league_only, rows_of<float>, factors_of<float>, rows_of<float>> == body::generic);
 
 }  // namespace

@@ -7,6 +7,7 @@
 //
 #include <graft/kernels/host/dots.inl.hpp>
 //
+#include <graft/kernels/host/cayley.inl.hpp>
 #include <graft/kernels/host/chains.inl.hpp>
 #include <graft/kernels/host/norms.inl.hpp>
 #include <graft/kernels/host/rotations.inl.hpp>

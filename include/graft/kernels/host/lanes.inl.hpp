@@ -27,6 +27,7 @@ GRAFT_INLINE lanes splat(float f) { return {_mm512_set1_ps(f)}; }
 GRAFT_INLINE lanes fma(lanes a, lanes b, lanes c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
 GRAFT_INLINE lanes mul(lanes a, lanes b) { return {_mm512_mul_ps(a.v, b.v)}; }
 GRAFT_INLINE lanes add(lanes a, lanes b) { return {_mm512_add_ps(a.v, b.v)}; }
+GRAFT_INLINE lanes divide(lanes a, lanes b) { return {_mm512_div_ps(a.v, b.v)}; }
 GRAFT_INLINE lanes widen(__m256i u, bfloat16) {
   return {_mm512_castsi512_ps(_mm512_maskz_slli_epi32(0xffff, _mm512_maskz_cvtepu16_epi32(0xffff, u), 16))};
 }
@@ -68,10 +69,10 @@ GRAFT_INLINE void store_part(T* p, lanes a, index_t count) {
 }
 /// Eight floats at p, eight at q.
 GRAFT_INLINE lanes load_halves(float const* p, float const* q) {
-  return {_mm512_insertf32x8(_mm512_castps256_ps512(_mm256_loadu_ps(p)), _mm256_loadu_ps(q), 1)};
+  return {_mm512_maskz_insertf32x8(0xffff, _mm512_castps256_ps512(_mm256_loadu_ps(p)), _mm256_loadu_ps(q), 1)};
 }
 GRAFT_INLINE void store_halves(float* p, float* q, lanes a) {
-  _mm256_storeu_ps(p, _mm512_castps512_ps256(a.v));
+  _mm256_storeu_ps(p, _mm512_maskz_extractf32x8_ps(0xff, a.v, 0));
   _mm256_storeu_ps(q, _mm512_maskz_extractf32x8_ps(0xff, a.v, 1));
 }
 /// Lane l takes lane from[l]; lanes of one half take from one half.
@@ -171,6 +172,7 @@ GRAFT_INLINE lanes fma(lanes x, lanes y, lanes c) {
 }
 GRAFT_INLINE lanes mul(lanes x, lanes y) { return {_mm256_mul_ps(x.a, y.a), _mm256_mul_ps(x.b, y.b)}; }
 GRAFT_INLINE lanes add(lanes x, lanes y) { return {_mm256_add_ps(x.a, y.a), _mm256_add_ps(x.b, y.b)}; }
+GRAFT_INLINE lanes divide(lanes x, lanes y) { return {_mm256_div_ps(x.a, y.a), _mm256_div_ps(x.b, y.b)}; }
 GRAFT_INLINE __m256 widen(__m128i u, bfloat16) {
   return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(u), 16));
 }
@@ -314,6 +316,10 @@ GRAFT_LANE lanes fma(lanes const& a, lanes const& b, lanes c) {
 }
 GRAFT_LANE lanes mul(lanes a, lanes const& b) {
   for (int i = 0; i < 16; ++i) a.v[i] = a.v[i] * b.v[i];
+  return a;
+}
+GRAFT_LANE lanes divide(lanes a, lanes const& b) {
+  for (int i = 0; i < 16; ++i) a.v[i] = a.v[i] / b.v[i];
   return a;
 }
 GRAFT_LANE lanes add(lanes a, lanes const& b) {

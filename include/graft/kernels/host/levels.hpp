@@ -61,6 +61,11 @@ inline constexpr index_t norm_rank_step = 8;
 /// A row of features in scratch.
 [[nodiscard]] constexpr index_t packed_features(index_t features) { return (features + 15) / 16 * 16 + row_padding; }
 
+/// Floats of scratch of `cayley`: sixteen blocks side by side, and what their elimination or their series needs.
+[[nodiscard]] constexpr index_t cayley_scratch(index_t size, int terms) {
+  return 16 * (terms == 0 ? size * size + 2 * size : 3 * size * size);
+}
+
 /// A block of columns of w, ready to be streamed.
 struct expand_block {
   void const* w;
@@ -93,6 +98,7 @@ struct level_functions {
   void (*pack_rotation)(rotation_problem const&, index_t, index_t, index_t, float*);
   void (*rotate)(rotation_problem const&, index_t, float const*, float const*, index_t, float*, index_t, index_t,
                  index_t, index_t, float*);
+  void (*cayley)(cayley_problem const&, index_t, index_t, float*);
   void (*finish_rotation)(rotation_problem const&, index_t, index_t, float const*, index_t, float*);
 };
 

@@ -118,6 +118,18 @@ struct rotation_problem {
   [[nodiscard]] index_t items() const { return in_lanes() ? features / 16 : features / size; }
 };
 
+/// Rotations of blocks from their skew parameters, square or packed; terms = 0 is the exact transform.
+struct cayley_problem {
+  operand parameters;  // `row` steps over blocks; packed: `column` over numbers
+  index_t inner;       // square: the stride of the last dimension, `column` that of the one before; packed: 0
+  operand rotations;   // `row` steps over blocks, `column` over rows
+  index_t last;        // over columns
+  index_t blocks;
+  index_t size;
+  bool packed;
+  int terms;
+};
+
 /// What becomes of a chain: with neither flag nor factors it starts from y and is the new y.
 struct expand_ending {
   bool more;  // chunks after the first: from +0, then added to y
