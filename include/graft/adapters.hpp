@@ -9,6 +9,7 @@
 #include <graft/adapters/concepts.hpp>
 #include <graft/adapters/dora.hpp>
 #include <graft/adapters/dora_training.hpp>
+#include <graft/adapters/hra.hpp>
 #include <graft/adapters/ia3.hpp>
 #include <graft/adapters/initialize.hpp>
 #include <graft/adapters/ln_tuning.hpp>

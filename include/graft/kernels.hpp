@@ -19,6 +19,7 @@
 #include <graft/kernels/pairs.hpp>
 #include <graft/kernels/panels.hpp>
 #include <graft/kernels/random.hpp>
+#include <graft/kernels/reflections.hpp>
 #include <graft/kernels/rotate_blocks.hpp>
 #include <graft/kernels/rotation.hpp>
 #include <graft/kernels/row_norms.hpp>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/// Cases of `boft` and `oft`: rotations of what goes into the layer, forward, backward and merged.
+/// Cases of `boft`, `oft` and `hra`: rotations of what goes into the layer, forward, backward and merged.
 #include "linear.hpp"
 
 namespace golden {
@@ -109,6 +109,26 @@ results oft(test_case const& c) {
   return out;
 }
 
+results hra(test_case const& c) {
+  auto const base = linear_of<float>(c);
+  auto const u = c.input<float>("hra_u", 2);
+  index_t const n = u.rows(), r = u.columns();
+  std::vector<float> vectors(u.data.size()), spread(u.data.size()), du(u.data.size()),
+      rotation(static_cast<std::size_t>(n * n));
+  graft::hra const a{u.matrix(), c.config.value("apply_GS", false), graft::view(vectors, r, n),
+                     graft::view(spread, n, r)};
+  graft::update_reflections(ex, a);
+  results out;
+  for (index_t i = 0; i < n; ++i) rotation[static_cast<std::size_t>(i * n + i)] = 1.0F;
+  graft::merge(ex, a, graft::view(rotation, n, n));
+  out.add("R", {n, n}, rotation);
+  add_weights(out, base, a);
+  if (c.has("x")) add_pass(out, c, base, graft::trained{a, graft::hra_gradients{graft::view(du, n, r)}, {}});
+  out.add("grad.hra_u", u.shape, du);
+  return out;
+}
+
+registration const reflections{"hra", hra};
 registration const butterfly{"boft", boft};
 registration const orthogonal{"oft", oft};
 

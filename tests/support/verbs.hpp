@@ -253,6 +253,39 @@ void for_each_remaining_verb(F const& f) {
   f("initialize of lora_embedding",
     [=](auto const& ex, t_t& t) { initialize(ex, embedding(t), graft::standard_normal_b{1, 2}); });
 
+  auto const with_hra = [](t_t& t, auto const& use) {
+    auto const n = t.x.view().extent(1), r = t.A.view().extent(0);
+    std::vector<S> vectors(static_cast<std::size_t>(r * n)), spread(vectors.size());
+    use(graft::hra{graft::transposed(t.A.view()), false, graft::view(vectors, r, n), graft::view(spread, n, r)});
+  };
+  f("transform_input of hra", [=](auto const& ex, t_t& t) {
+    with_hra(t, [&](auto const& a) {
+      update_reflections(ex, a);
+      transform_input(ex, a, t.x.view(), t.dx.view());
+    });
+  });
+  f("backward_input of hra", [=](auto const& ex, t_t& t) {
+    with_hra(t, [&](auto const& a) {
+      update_reflections(ex, a);
+      backward_input(ex, a, t.x.view(), t.x.view(), graft::hra_gradients{graft::transposed(t.dA.view())}, t.dx.view());
+    });
+  });
+  f("merge of hra", [=](auto const& ex, t_t& t) {
+    with_hra(t, [&](auto const& a) {
+      update_reflections(ex, a);
+      merge(ex, a, t.w.view());
+    });
+  });
+  f("unmerge of hra", [=](auto const& ex, t_t& t) {
+    with_hra(t, [&](auto const& a) {
+      update_reflections(ex, a);
+      unmerge(ex, a, t.w.view());
+    });
+  });
+  f("initialize of hra", [=](auto const& ex, t_t& t) {
+    with_hra(t, [&](auto const& a) { initialize(ex, a, graft::repeated_reflections{1, 2}); });
+  });
+
   f("transform_output of ia3", [](auto const& ex, t_t& t) {
     transform_output(ex, graft::ia3{graft::view(t.bias)}, t.x.view(), t.y.view(), t.z.view());
   });
