@@ -8,25 +8,26 @@ struct half_places {
   index_t low;
   index_t high;
 };
-GRAFT_INLINE half_places places_of(index_t f, index_t b, index_t v) {
-  index_t const group = b << f;
-  if (group <= 8) return {16 * v, 16 * v + 8};
-  index_t const half = group / 2;
-  index_t const low = v / (half / 8) * group + v % (half / 8) * 8;
-  return {low, low + half};
+/// Sizes of blocks in lanes are powers of two: shifts in place of divisions, which would cost more than the rotation.
+GRAFT_INLINE int log_of(index_t b) { return b == 2 ? 1 : b == 4 ? 2 : b == 8 ? 3 : 4; }
+GRAFT_INLINE half_places places_of(index_t f, int log_b, index_t v) {
+  index_t const log_group = log_b + f;
+  if (log_group <= 3) return {16 * v, 16 * v + 8};
+  index_t const log_vectors = log_group - 4;  // of a group
+  index_t const low = ((v >> log_vectors) << log_group) + ((v & ((index_t{1} << log_vectors) - 1)) << 3);
+  return {low, low + (index_t{1} << (log_group - 1))};
 }
 /// The block, and the element of it, that a feature is: what block_feature undoes.
 struct block_element {
   index_t block;
   index_t element;
 };
-GRAFT_INLINE block_element element_of(index_t f, index_t b, index_t feature) {
-  if (f == 0) return {feature / b, feature % b};
-  index_t const half = b / 2;
-  index_t const within = feature % (b << f);
-  index_t const side = within / (half << f);
-  index_t const rest = within % (half << f);
-  return {(feature / (b << f) << f) + rest / half, side * half + rest % half};
+GRAFT_INLINE block_element element_of(index_t f, int log_b, index_t feature) {
+  index_t const log_half = log_b - 1 + f;
+  index_t const rest = feature & ((index_t{1} << log_half) - 1);
+  index_t const side = (feature >> log_half) & 1;
+  return {((feature >> (log_half + 1)) << f) + (rest >> (log_b - 1)),
+          (side << (log_b - 1)) + (rest & ((index_t{1} << (log_b - 1)) - 1))};
 }
 
 /// Items [first, last) of a factor as `rotate` reads them: by vectors [b][16], else by blocks [b][b]. `out` is that of item 0.
@@ -44,11 +45,12 @@ void pack_rotation_as(rotation_problem const& p, index_t f, index_t first, index
     return;
   }
   index_t const place = p.first + f;
+  int const log_b = log_of(b);
   index_t const run = place == 0 ? b : b / 2;  // lanes whose elements of a row lie side by side
   for (index_t v = first; v < last; ++v) {
-    half_places const at = places_of(place, b, v);
+    half_places const at = places_of(place, log_b, v);
     for (index_t l = 0; l < 16; l += run) {
-      block_element const e = element_of(place, b, l < 8 ? at.low + l : at.high + l - 8);
+      block_element const e = element_of(place, log_b, l < 8 ? at.low + l : at.high + l - 8);
       T const* const from = r + e.block * p.block + e.element * column;
       float* const to = out + v * b * 16 + l;
       if constexpr (std::is_same_v<T, float>)
@@ -95,9 +97,10 @@ template <int B>
 void rotate_in_lanes(index_t f, float const* r, float const* from, index_t ldfrom, float* to, index_t ldto,
                      index_t rows, index_t first, index_t last) {
   std::int32_t lanes_of_term[16 * B];
-  half_places const p0 = places_of(f, B, 0);  // every vector of a factor has the same pattern
+  constexpr int log_b = B == 2 ? 1 : B == 4 ? 2 : B == 8 ? 3 : 4;
+  half_places const p0 = places_of(f, log_b, 0);  // every vector of a factor has the same pattern
   for (int l = 0; l < 16; ++l) {
-    block_element const e = element_of(f, B, l < 8 ? p0.low + l : p0.high + l - 8);
+    block_element const e = element_of(f, log_b, l < 8 ? p0.low + l : p0.high + l - 8);
     for (int i = 0; i < B; ++i) {
       index_t const feature = kernels::block_feature(f, B, e.block, i);
       lanes_of_term[16 * i + l] = static_cast<std::int32_t>(
@@ -107,12 +110,12 @@ void rotate_in_lanes(index_t f, float const* r, float const* from, index_t ldfro
   index_t t = 0;
   for (; t + 4 <= rows; t += 4)
     for (index_t v = first; v < last; ++v)
-      rotate_vector<4, B>(from + t * ldfrom, ldfrom, r + v * B * 16, lanes_of_term, places_of(f, B, v), to + t * ldto,
-                          ldto);
+      rotate_vector<4, B>(from + t * ldfrom, ldfrom, r + v * B * 16, lanes_of_term, places_of(f, log_b, v),
+                          to + t * ldto, ldto);
   for (; t < rows; ++t)
     for (index_t v = first; v < last; ++v)
-      rotate_vector<1, B>(from + t * ldfrom, ldfrom, r + v * B * 16, lanes_of_term, places_of(f, B, v), to + t * ldto,
-                          ldto);
+      rotate_vector<1, B>(from + t * ldfrom, ldfrom, r + v * B * 16, lanes_of_term, places_of(f, log_b, v),
+                          to + t * ldto, ldto);
 }
 
 /// MT rows x 16 NV outputs of a block.
