@@ -4,6 +4,7 @@
 #pragma once
 
 #include <graft/kernels/bias.hpp>
+#include <graft/kernels/block_mask.hpp>
 #include <graft/kernels/cayley.hpp>
 #include <graft/kernels/columns.hpp>
 #include <graft/kernels/copy.hpp>

@@ -3,7 +3,9 @@
 #include <graft/adapters/hra.hpp>
 #include <graft/adapters/oft.hpp>
 
+#include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <string>
 #include <vector>
 
@@ -226,6 +228,64 @@ TEST_CASE("BOFT: gradients of parameters, s and x are differences of the loss", 
     CHECK(gradient_error(p.scale, ds, run) <= bound);
     CHECK(gradient_error(p.x, dx, run) <= bound);
   }
+}
+
+TEST_CASE("BOFT's dropout leaves whole blocks of one factor alone; what was dropped gets no gradient",
+          "[adapters][boft]") {
+  rotation_shape const s{3, 8, 2};
+  butterfly<double> p{s, 6, 4};
+  update_rotations(graft::serial{}, p.adapter());
+  std::vector<std::vector<double>> seen;
+  for (std::uint64_t stream = 0; stream < 12; ++stream) {
+    graft::block_dropout const mask{.probability = 0.4, .seed = 5, .stream = stream};
+    std::vector<double> expected;
+    for_each_executor([&](std::string const& name, auto const& ex) {
+      INFO(name << ", stream " << stream);
+      std::vector<double> memory(s.size());
+      auto const dropped = drop(ex, p.adapter(), mask, factors_view(memory.data(), s));
+      if (expected.empty()) expected = memory;
+      CHECK(memory == expected);
+      CHECK(dropped.rotations.data_handle() == memory.data());
+    });
+    index_t identities = 0;
+    for (index_t f = 0; f < s.N; ++f)
+      for (index_t k = 0; k < s.D; ++k) {
+        auto const at = static_cast<std::size_t>((f * s.D + k) * 4);
+        bool const same = std::equal(expected.begin() + static_cast<std::ptrdiff_t>(at),
+                                     expected.begin() + static_cast<std::ptrdiff_t>(at + 4),
+                                     p.rotations.begin() + static_cast<std::ptrdiff_t>(at));
+        if (same) continue;
+        ++identities;
+        CHECK(f == mask.factor(3));
+        CHECK(std::vector<double>(expected.begin() + static_cast<std::ptrdiff_t>(at),
+                                  expected.begin() + static_cast<std::ptrdiff_t>(at + 4)) ==
+              std::vector<double>{1, 0, 0, 1});
+      }
+    CHECK(identities == 3);  // int(0.4 * 8)
+    seen.push_back(expected);
+  }
+  CHECK(std::adjacent_find(seen.begin(), seen.end()) == seen.end());  // every stream has its own
+
+  // The gradient of a forward with the mask, the dropped blocks held at I.
+  graft::block_dropout const mask{.probability = 0.4, .seed = 5, .stream = 3};
+  graft::openmp const ex{.threads = 2};
+  std::vector<double> memory(s.size()), d(s.size()), dx(p.x.size()), turned(p.x.size());
+  std::vector<double> const g = numbers<double>(p.T * s.n(), 9);
+  auto const run = [&] {
+    update_rotations(ex, p.adapter());
+    transform_input(ex, drop(ex, p.adapter(), mask, factors_view(memory.data(), s)), p.vx(), view(turned, p.T, s.n()));
+    return inner_product(turned, g);
+  };
+  run();
+  backward_input(ex, drop(ex, p.adapter(), mask, factors_view(memory.data(), s)), p.vx(), view(g, p.T, s.n()),
+                 graft::boft_gradients{factors_view(d.data(), s), none}, view(dx, p.T, s.n()), mask);
+  double const bound = 256 * (0x1p-34 + 0x1p-53 * 0x1p17);
+  CHECK(gradient_error(p.parameters, d, run) <= bound);
+  CHECK(gradient_error(p.x, dx, run) <= bound);
+  CHECK_THROWS_MATCHES(
+      static_cast<void>(drop(ex, p.adapter(), {.probability = 1.0}, factors_view(memory.data(), s))),
+      graft::argument_error,
+      Catch::Matchers::Message("graft::drop: the probability of the dropout is 1 but must lie in [0, 1)"));
 }
 
 TEST_CASE("OFT: gradients of parameters and x are differences of the loss", "[adapters][oft]") {

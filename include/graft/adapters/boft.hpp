@@ -23,7 +23,9 @@
 #include <graft/adapters/detail/scaling.hpp>
 #include <graft/config.hpp>
 #include <graft/contracts.hpp>
+#include <graft/kernels/block_mask.hpp>
 #include <graft/kernels/cayley.hpp>
+#include <graft/kernels/copy.hpp>
 #include <graft/kernels/rotate_blocks.hpp>
 #include <graft/kernels/scale.hpp>
 #include <graft/view/tensor_view.hpp>
@@ -180,9 +182,10 @@ void backward(E const& ex, boft<P, S, R> const& a, X const&, Kept const& kept, D
 /// Cost         about 6 T N n b flops for the parameters, 2 T N n b for dx.
 /// Scratch      N D b^2 + N min(T, 512) n numbers, beside the kernels'.
 /// Errors       shape_error, argument_error; nothing is written then.
+///              With the mask of a dropped adapter (`drop`) blocks that were dropped get no gradient.
 template <class E, class P, class S, class R, class X, class G, class GP, class GS, class DX>
 void backward_input(E const& ex, boft<P, S, R> const& a, X const& x, G const& g,
-                    boft_gradients<GP, GS> const& gradients, DX const& dx) {
+                    boft_gradients<GP, GS> const& gradients, DX const& dx, block_dropout const& mask = {}) {
   GRAFT_MANDATE_INPUT("backward_input", "x", E, X, 2)
   GRAFT_MANDATE_INPUT("backward_input", "the gradient of x'", E, G, 2)
   if constexpr (detail::is_there<GP>) {
@@ -212,10 +215,39 @@ void backward_input(E const& ex, boft<P, S, R> const& a, X const& x, G const& g,
       detail::expects_apart(verb, "the gradient of the parameters", d, "dx", dx);
       using sums = detail::sums_of<R, X, G, GP>;
       detail::backward_through<sums>(ex, verb, a.rotations, a.blocks(), x, g, [&](index_t f, auto const& dr) {
+        if (mask.count(a.blocks()) > 0 && f == mask.factor(a.factors())) kernels::zero_blocks(ex, mask, dr);
         kernels::cayley_backward(ex, detail::blocks_of_factor(a.rotations, f), dr, detail::blocks_of_factor(d, f));
       });
     }
     if constexpr (detail::is_there<DX>) kernels::rotate_blocks_back_add(ex, g, a.rotations, dx);
+  }
+}
+
+/// For training with PEFT's multiplicative dropout: the same adapter whose rotations are a copy in the caller's memory, in which the
+/// blocks that the mask drops (of one factor) are I. Everything of the forward takes it; for gradients see the `backward_input`
+/// that is given the mask. At inference nothing is dropped.
+///
+/// Shapes       memory[N, D, b, b] out.
+/// Aliasing     the memory may not overlap the adapter.
+/// Determinism  a function of (seed, stream): equal on every executor.
+/// Errors       shape_error; argument_error unless 0 <= probability < 1. Nothing is written then.
+template <class E, class P, class S, class R, class Memory>
+[[nodiscard]] auto drop(E const& ex, boft<P, S, R> const& a, block_dropout const& mask, Memory const& memory) {
+  GRAFT_MANDATE_OUTPUT("drop of boft", "the memory", E, Memory, 4)
+  if constexpr (detail::mandates_rotated<E, P, R>() && detail::accepted_output<E, Memory, 4>) {
+    constexpr std::string_view verb = "drop";
+    detail::expects_boft(verb, a);
+    for (std::size_t i = 0; i < 4; ++i)
+      detail::expects_equal_extents(verb, "the memory", memory, i, "the rotations", a.rotations, i);
+    if (!(mask.probability >= 0.0 && mask.probability < 1.0)) [[unlikely]]
+      detail::raise(argument_error(detail::text("graft::drop: the probability of the dropout is ", mask.probability,
+                                                " but must lie in [0, 1)")));
+    detail::expects_output_of_rotated(verb, a, "the memory", memory);
+    for (index_t f = 0; f < a.factors(); ++f)
+      detail::for_each_block([&](auto const& from, auto const& to) { kernels::copy(ex, from, to); },
+                             detail::blocks_of_factor(a.rotations, f), detail::blocks_of_factor(memory, f));
+    kernels::drop_blocks(ex, mask, detail::blocks_of_factor(memory, mask.factor(a.factors())));
+    return with_rotations(a, memory);
   }
 }
 
@@ -278,7 +310,9 @@ void initialize(E const& ex, boft<P, S, R> const& a) {
     detail::expects_boft("initialize", a);
     detail::expects_output("initialize", "the parameters", a.parameters);
     detail::expects_output("initialize", "s", a.s);
-    for (index_t f = 0; f < a.factors(); ++f) detail::fill_blocks(ex, 0.0, detail::blocks_of_factor(a.parameters, f));
+    for (index_t f = 0; f < a.factors(); ++f)
+      detail::for_each_block([&](auto const& block) { detail::fill_zero(ex, block); },
+                             detail::blocks_of_factor(a.parameters, f));
     detail::fill(ex, 1.0, detail::as_row(a.s));
     update_rotations(ex, a);
   }

@@ -101,14 +101,21 @@ void backward_through(E const& ex, std::string_view verb, R const& r, index_t di
       else kernels::rotate_blocks_back(ex, back, one_factor(r, f), back, f);
     }
   }
-  for (index_t f = 0; f < factors; ++f) take(f, as_const(gradient(f)));
+  for (index_t f = 0; f < factors; ++f) take(f, gradient(f));
   ex.fence();  // the scratch goes back
 }
 
-/// Blocks, each element one number.
-template <class E, class V>
-void fill_blocks(E const& ex, double number, V const& blocks) {
-  for (index_t k = 0; k < blocks.extent(0); ++k) fill(ex, number, layer(blocks, k));
+/// f(matrix of each view) until all blocks are done: at once where rows of blocks follow each other evenly, else block by block.
+template <class F, class V, class... Others>
+void for_each_block(F const& f, V const& v, Others const&... others) {
+  auto const even = [](auto const& w) { return w.stride(0) == w.extent(1) * w.stride(1); };
+  auto const rows_of = [](auto const& w) {
+    using W = std::remove_cvref_t<decltype(w)>;
+    return tensor_view<typename W::element_type, dynamic_extents<2>, typename W::space_type, no_unit_dimension>{
+        w.data_handle(), dynamic_extents<2>{w.extent(0) * w.extent(1), w.extent(2)}, {w.stride(1), w.stride(2)}};
+  };
+  if (even(v) && (even(others) && ...)) return f(rows_of(v), rows_of(others)...);
+  for (index_t k = 0; k < v.extent(0); ++k) f(layer(v, k), layer(others, k)...);
 }
 /// Types of a verb that takes parameters, rotations and other views.
 template <class E, class P, class R>

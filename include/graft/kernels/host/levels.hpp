@@ -59,10 +59,12 @@ inline constexpr index_t norm_rank_step = 8;
 }
 
 /// A row of features in scratch.
-[[nodiscard]] constexpr index_t packed_features(index_t features) { return (features + 15) / 16 * 16 + row_padding; }
+[[nodiscard]] GRAFT_FN constexpr index_t packed_features(index_t features) {
+  return (features + 15) / 16 * 16 + row_padding;
+}
 
 /// Floats of scratch of `cayley`: sixteen blocks side by side, and what their elimination or their series needs.
-[[nodiscard]] constexpr index_t cayley_scratch(index_t size, int terms) {
+[[nodiscard]] GRAFT_FN constexpr index_t cayley_scratch(index_t size, int terms) {
   return 16 * (terms == 0 ? size * size + 2 * size : 3 * size * size);
 }
 

@@ -109,13 +109,15 @@ struct rotation_problem {
   bool adds;
 
   /// Do sixteen features hold whole blocks, so that one permutation of them serves each term?
-  [[nodiscard]] bool in_lanes() const {
+  [[nodiscard]] GRAFT_FN bool in_lanes() const {
     return (size == 2 || size == 4 || size == 8 || size == 16) && features % 16 == 0;
   }
   /// Are the rows of a block read as they lie in memory?
-  [[nodiscard]] bool reads_r() const { return !in_lanes() && !transposed && kind == storage::fp32 && column == 1; }
+  [[nodiscard]] GRAFT_FN bool reads_r() const {
+    return !in_lanes() && !transposed && kind == storage::fp32 && column == 1;
+  }
   /// Pieces that workers take: vectors of sixteen features, or blocks.
-  [[nodiscard]] index_t items() const { return in_lanes() ? features / 16 : features / size; }
+  [[nodiscard]] GRAFT_FN index_t items() const { return in_lanes() ? features / 16 : features / size; }
 };
 
 /// Rotations of blocks from their skew parameters, square or packed; terms = 0 is the exact transform.
