@@ -188,4 +188,43 @@ inline void add_merged(results& out, linear<float> const& base, std::vector<low_
   out.add("merged.bias", {base.out()}, bias);
 }
 
+/// merged.W, merged.bias and delta.W of one adapter; the bias is taken along by those that scale it.
+template <class A>
+void add_adapted_weights(results& out, linear<float> const& base, A const& a) {
+  auto w = base.W.data;
+  auto bias = base.bias ? base.bias->data : std::vector<float>(static_cast<std::size_t>(base.out()));
+  base.with_weight(w, [&](auto const& view) {
+    if constexpr (requires { graft::merge(ex, a, view, graft::view(bias)); })
+      graft::merge(ex, a, view, graft::view(bias));
+    else graft::merge(ex, a, view);
+  });
+  out.add("merged.W", base.W.shape, w);
+  out.add("merged.bias", {base.out()}, bias);
+  auto original = base.W.data;
+  auto d = std::vector<float>(w.size());
+  base.with_weight(original, [&](auto const& W) {
+    base.with_weight(d, [&](auto const& D) { graft::delta_weight(ex, a, graft::as_const(W), D); });
+  });
+  out.add("delta.W", base.W.shape, d);
+}
+
+/// y and, where a gradient is given, grad.x of the layer with one trained adapter; its own gradients go where it says.
+template <class Trained>
+void add_adapted_pass(results& out, test_case const& c, linear<float> const& base, Trained const& trained) {
+  auto const x = c.input<float>("x");
+  std::vector<float> y(static_cast<std::size_t>(x.rows() * base.out()));
+  with_base(base, [&](auto const& layer) {
+    graft::adapted_linear(ex, layer, trained, x.matrix(), graft::view(y, x.rows(), base.out()));
+  });
+  out.add("y", x.shape_with(base.out()), y);
+  if (!c.has("dy")) return;
+  auto dy = c.input<float>("dy");
+  std::vector<float> dx(static_cast<std::size_t>(x.rows() * base.in()));
+  with_base(base, [&](auto const& layer) {
+    graft::adapted_linear_backward(ex, layer, trained, x.matrix(), graft::view(dy.data, dy.rows(), base.out()),
+                                   graft::view(dx, x.rows(), base.in()));
+  });
+  out.add("grad.x", dy.shape_with(base.in()), dx);
+}
+
 }  // namespace golden

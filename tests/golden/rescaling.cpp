@@ -5,45 +5,6 @@
 namespace golden {
 namespace {
 
-/// merged.W, merged.bias and delta.W of an adapter that takes the bias along.
-template <class A>
-void add_weights(results& out, linear<float> const& base, A const& a, bool with_bias) {
-  auto w = base.W.data;
-  auto bias = base.bias ? base.bias->data : std::vector<float>(static_cast<std::size_t>(base.out()));
-  base.with_weight(w, [&](auto const& view) {
-    if constexpr (requires { graft::merge(ex, a, view, graft::view(bias)); }) {
-      if (with_bias) graft::merge(ex, a, view, graft::view(bias));
-      else graft::merge(ex, a, view);
-    } else graft::merge(ex, a, view);
-  });
-  out.add("merged.W", base.W.shape, w);
-  out.add("merged.bias", {base.out()}, bias);
-  auto original = base.W.data;
-  auto d = std::vector<float>(w.size());
-  base.with_weight(original, [&](auto const& W) {
-    base.with_weight(d, [&](auto const& D) { graft::delta_weight(ex, a, graft::as_const(W), D); });
-  });
-  out.add("delta.W", base.W.shape, d);
-}
-
-/// y and grad.x of the layer with one trained adapter.
-template <class Trained>
-void add_pass(results& out, test_case const& c, linear<float> const& base, Trained const& trained) {
-  auto const x = c.input<float>("x");
-  std::vector<float> y(static_cast<std::size_t>(x.rows() * base.out()));
-  with_base(base, [&](auto const& layer) {
-    graft::adapted_linear(ex, layer, trained, x.matrix(), graft::view(y, x.rows(), base.out()));
-  });
-  out.add("y", x.shape_with(base.out()), y);
-  auto dy = c.input<float>("dy");
-  std::vector<float> dx(static_cast<std::size_t>(x.rows() * base.in()));
-  with_base(base, [&](auto const& layer) {
-    graft::adapted_linear_backward(ex, layer, trained, x.matrix(), graft::view(dy.data, dy.rows(), base.out()),
-                                   graft::view(dx, x.rows(), base.in()));
-  });
-  out.add("grad.x", dy.shape_with(base.in()), dx);
-}
-
 results ia3(test_case const& c) {
   auto const base = linear_of<float>(c);
   auto const l = c.input<float>("ia3_l");
@@ -52,12 +13,13 @@ results ia3(test_case const& c) {
   results out;
   if (c.config.at("is_feedforward").get<bool>()) {
     graft::ia3_feedforward const a{graft::view(l.data)};
-    add_weights(out, base, a, false);
-    add_pass(out, c, base, graft::trained{a, gradients, {}});
+    add_adapted_weights(out, base, a);
+    add_adapted_pass(out, c, base, graft::trained{a, gradients, {}});
   } else {
     graft::ia3 const a{graft::view(l.data)};
-    add_weights(out, base, a, true);
-    add_pass(out, c, base, graft::trained{a, gradients, graft::view(kept, c.input<float>("x").rows(), base.out())});
+    add_adapted_weights(out, base, a);
+    add_adapted_pass(out, c, base,
+                     graft::trained{a, gradients, graft::view(kept, c.input<float>("x").rows(), base.out())});
   }
   out.add("grad.ia3_l", l.shape, dl);
   return out;
@@ -76,8 +38,8 @@ results road(test_case const& c) {
   for (index_t i = 0; i < m; ++i) r[static_cast<std::size_t>(i * m + i)] = 1.0F;
   graft::merge(ex, a, graft::view(r, m, m));
   out.add("R", {m, m}, r);
-  add_weights(out, base, a, true);
-  add_pass(
+  add_adapted_weights(out, base, a);
+  add_adapted_pass(
       out, c, base,
       graft::trained{a, graft::road_gradients{graft::view(dtheta), graft::view(dalpha)}, graft::view(kept, rows, m)});
   out.add("grad.road_theta", theta.shape, dtheta);
@@ -95,7 +57,7 @@ results bitfit(test_case const& c) {
   auto bias = base.bias ? base.bias->data : std::vector<float>(static_cast<std::size_t>(base.out()));
   base.with_weight(w, [&](auto const& view) { graft::merge(ex, a, view, graft::view(bias)); });
   out.add("merged.bias", {base.out()}, bias);
-  add_pass(out, c, base, graft::trained{a, graft::bitfit_gradients{graft::view(d)}, {}});
+  add_adapted_pass(out, c, base, graft::trained{a, graft::bitfit_gradients{graft::view(d)}, {}});
   out.add("grad.bias", delta.shape, d);
   return out;
 }

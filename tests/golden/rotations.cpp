@@ -14,39 +14,6 @@ void add_rotation(results& out, A const& a, index_t n) {
   out.add("R", {n, n}, r);
 }
 
-/// merged.W and delta.W.
-template <class A>
-void add_weights(results& out, linear<float> const& base, A const& a) {
-  auto w = base.W.data;
-  base.with_weight(w, [&](auto const& view) { graft::merge(ex, a, view); });
-  out.add("merged.W", base.W.shape, w);
-  auto original = base.W.data;
-  auto d = std::vector<float>(w.size());
-  base.with_weight(original, [&](auto const& W) {
-    base.with_weight(d, [&](auto const& D) { graft::delta_weight(ex, a, graft::as_const(W), D); });
-  });
-  out.add("delta.W", base.W.shape, d);
-}
-
-/// y and, where a gradient is given, grad.x; parameters' gradients go where `trained` says.
-template <class Trained>
-void add_pass(results& out, test_case const& c, linear<float> const& base, Trained const& trained) {
-  auto const x = c.input<float>("x");
-  std::vector<float> y(static_cast<std::size_t>(x.rows() * base.out()));
-  with_base(base, [&](auto const& layer) {
-    graft::adapted_linear(ex, layer, trained, x.matrix(), graft::view(y, x.rows(), base.out()));
-  });
-  out.add("y", x.shape_with(base.out()), y);
-  if (!c.has("dy")) return;
-  auto dy = c.input<float>("dy");
-  std::vector<float> dx(static_cast<std::size_t>(x.rows() * base.in()));
-  with_base(base, [&](auto const& layer) {
-    graft::adapted_linear_backward(ex, layer, trained, x.matrix(), graft::view(dy.data, dy.rows(), base.out()),
-                                   graft::view(dx, x.rows(), base.in()));
-  });
-  out.add("grad.x", dy.shape_with(base.in()), dx);
-}
-
 results boft(test_case const& c) {
   auto const base = linear_of<float>(c);
   auto const parameters = c.input<float>("boft_R", 4);
@@ -72,12 +39,12 @@ results boft(test_case const& c) {
   }
   out.add("perm", {factors, blocks * b}, perm);
   add_rotation(out, a, a.in_features());
-  add_weights(out, base, a);
+  add_adapted_weights(out, base, a);
   if (c.has("x")) {
     kept.resize(static_cast<std::size_t>(c.input<float>("x").rows() * base.out()));
-    add_pass(out, c, base,
-             graft::trained{a, graft::boft_gradients{view4(dparameters.data()), graft::view(ds)},
-                            graft::view(kept, static_cast<index_t>(kept.size()) / base.out(), base.out())});
+    add_adapted_pass(out, c, base,
+                     graft::trained{a, graft::boft_gradients{view4(dparameters.data()), graft::view(ds)},
+                                    graft::view(kept, static_cast<index_t>(kept.size()) / base.out(), base.out())});
   }
   out.add("grad.boft_R", shape, dparameters);
   out.add("grad.boft_s", s.shape, ds);
@@ -101,10 +68,10 @@ results oft(test_case const& c) {
   }
   graft::update_rotations(ex, a);
   add_rotation(out, a, base.in());
-  add_weights(out, base, a);
+  add_adapted_weights(out, base, a);
   if (c.has("x"))
-    add_pass(out, c, base,
-             graft::trained{a, graft::oft_gradients{graft::view(dparameters, rows, parameters.columns())}, {}});
+    add_adapted_pass(out, c, base,
+                     graft::trained{a, graft::oft_gradients{graft::view(dparameters, rows, parameters.columns())}, {}});
   out.add("grad.oft_R", parameters.shape, dparameters);
   return out;
 }
@@ -122,8 +89,8 @@ results hra(test_case const& c) {
   for (index_t i = 0; i < n; ++i) rotation[static_cast<std::size_t>(i * n + i)] = 1.0F;
   graft::merge(ex, a, graft::view(rotation, n, n));
   out.add("R", {n, n}, rotation);
-  add_weights(out, base, a);
-  if (c.has("x")) add_pass(out, c, base, graft::trained{a, graft::hra_gradients{graft::view(du, n, r)}, {}});
+  add_adapted_weights(out, base, a);
+  if (c.has("x")) add_adapted_pass(out, c, base, graft::trained{a, graft::hra_gradients{graft::view(du, n, r)}, {}});
   out.add("grad.hra_u", u.shape, du);
   return out;
 }

@@ -173,7 +173,8 @@ void backward(E const& ex, boft<P, S, R> const& a, X const&, Kept const& kept, D
 }
 
 /// Of the input's side, all added to what is there: with g = the gradient of x', dR_f = the sums over tokens of every factor's
-/// inputs and gradients, the parameters' by way of `kernels::cayley_backward`, and dx += g (B_{N-1} ... B_0)^T.
+/// inputs and gradients, the parameters' by way of `kernels::cayley_backward`, and dx += g (B_{N-1} ... B_0)^T. Blocks
+/// that a mask dropped (`drop`) get no gradient.
 ///
 /// Shapes       x[T, n], g[T, n] in; gradients.parameters[N, D, b, b] and dx[T, n] in and out, or `graft::none`.
 /// Aliasing     nothing that is written may overlap anything else.
@@ -182,42 +183,22 @@ void backward(E const& ex, boft<P, S, R> const& a, X const&, Kept const& kept, D
 /// Cost         about 6 T N n b flops for the parameters, 2 T N n b for dx.
 /// Scratch      N D b^2 + N min(T, 512) n numbers, beside the kernels'.
 /// Errors       shape_error, argument_error; nothing is written then.
-///              With the mask of a dropped adapter (`drop`) blocks that were dropped get no gradient.
 template <class E, class P, class S, class R, class X, class G, class GP, class GS, class DX>
 void backward_input(E const& ex, boft<P, S, R> const& a, X const& x, G const& g,
                     boft_gradients<GP, GS> const& gradients, DX const& dx, block_dropout const& mask = {}) {
-  GRAFT_MANDATE_INPUT("backward_input", "x", E, X, 2)
-  GRAFT_MANDATE_INPUT("backward_input", "the gradient of x'", E, G, 2)
-  if constexpr (detail::is_there<GP>) {
-    GRAFT_MANDATE_OUTPUT("backward_input", "the gradient of the parameters", E, GP, 4)
-  }
-  if constexpr (detail::is_there<DX>) { GRAFT_MANDATE_OUTPUT("backward_input", "dx", E, DX, 2) }
-  if constexpr (detail::mandates_rotated<E, P, R>() && detail::accepted_input<E, X, 2> &&
-                detail::accepted_input<E, G, 2> && detail::accepted_output_or_none<E, GP, 4> &&
-                detail::accepted_output_or_none<E, DX, 2>) {
-    constexpr std::string_view verb = "backward_input";
-    detail::expects_boft(verb, a);
-    detail::expects_rotation(verb, a.rotations, "x", x);
-    detail::expects_shape(verb, "the gradient of x'", g, "x", x, 0, "x", x, 1);
-    detail::expects_data(verb, "x", x);
-    detail::expects_data(verb, "the gradient of x'", g);
-    detail::expects_output_of_rotated(verb, a, "dx", dx);
-    detail::expects_apart(verb, "dx", dx, "x", x);
-    detail::expects_apart(verb, "dx", dx, "the gradient of x'", g);
-    if constexpr (detail::is_there<DX>) detail::expects_shape(verb, "dx", dx, "x", x, 0, "x", x, 1);
+  if constexpr (detail::mandates_rotated_backward<E, boft<P, S, R>, X, G, GP, DX, 4>()) {
+    detail::expects_boft("backward_input", a);
+    detail::expects_rotated_backward(a, a.rotations, x, g, gradients.parameters, dx);
     if constexpr (detail::is_there<GP>) {
       auto const& d = gradients.parameters;
-      for (std::size_t i = 0; i < 4; ++i)
-        detail::expects_equal_extents(verb, "the gradient of the parameters", d, i, "the parameters", a.parameters, i);
-      detail::expects_output_of_rotated(verb, a, "the gradient of the parameters", d);
-      detail::expects_disjoint(verb, "the gradient of the parameters", d, "x", x);
-      detail::expects_disjoint(verb, "the gradient of the parameters", d, "the gradient of x'", g);
-      detail::expects_apart(verb, "the gradient of the parameters", d, "dx", dx);
       using sums = detail::sums_of<R, X, G, GP>;
-      detail::backward_through<sums>(ex, verb, a.rotations, a.blocks(), x, g, [&](index_t f, auto const& dr) {
-        if (mask.count(a.blocks()) > 0 && f == mask.factor(a.factors())) kernels::zero_blocks(ex, mask, dr);
-        kernels::cayley_backward(ex, detail::blocks_of_factor(a.rotations, f), dr, detail::blocks_of_factor(d, f));
-      });
+      detail::backward_through<sums>(ex, "backward_input", a.rotations, a.blocks(), x, g,
+                                     [&](index_t f, auto const& dr) {
+                                       if (mask.count(a.blocks()) > 0 && f == mask.factor(a.factors()))
+                                         kernels::zero_blocks(ex, mask, dr);
+                                       kernels::cayley_backward(ex, detail::blocks_of_factor(a.rotations, f),
+                                                                as_const(dr), detail::blocks_of_factor(d, f));
+                                     });
     }
     if constexpr (detail::is_there<DX>) kernels::rotate_blocks_back_add(ex, g, a.rotations, dx);
   }

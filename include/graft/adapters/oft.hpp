@@ -164,39 +164,19 @@ void transform_input(E const& ex, oft<P, R> const& a, X const& x, Y const& turne
 template <class E, class P, class R, class X, class G, class GP, class DX>
 void backward_input(E const& ex, oft<P, R> const& a, X const& x, G const& g, oft_gradients<GP> const& gradients,
                     DX const& dx) {
-  GRAFT_MANDATE_INPUT("backward_input", "x", E, X, 2)
-  GRAFT_MANDATE_INPUT("backward_input", "the gradient of x'", E, G, 2)
-  if constexpr (detail::is_there<GP>) {
-    GRAFT_MANDATE_OUTPUT("backward_input", "the gradient of the parameters", E, GP, 2)
-  }
-  if constexpr (detail::is_there<DX>) { GRAFT_MANDATE_OUTPUT("backward_input", "dx", E, DX, 2) }
-  if constexpr (detail::mandates_rotated<E, P, R>() && detail::accepted_input<E, X, 2> &&
-                detail::accepted_input<E, G, 2> && detail::accepted_output_or_none<E, GP, 2> &&
-                detail::accepted_output_or_none<E, DX, 2>) {
-    constexpr std::string_view verb = "backward_input";
-    detail::expects_oft(verb, a);
+  if constexpr (detail::mandates_rotated_backward<E, oft<P, R>, X, G, GP, DX, 2>()) {
+    detail::expects_oft("backward_input", a);
     auto const r = detail::as_rotation(a.rotations, a.blocks());
-    detail::expects_rotation(verb, r, "x", x);
-    detail::expects_shape(verb, "the gradient of x'", g, "x", x, 0, "x", x, 1);
-    detail::expects_data(verb, "x", x);
-    detail::expects_data(verb, "the gradient of x'", g);
-    detail::expects_output_of_rotated(verb, a, "dx", dx);
-    detail::expects_apart(verb, "dx", dx, "x", x);
-    detail::expects_apart(verb, "dx", dx, "the gradient of x'", g);
-    if constexpr (detail::is_there<DX>) detail::expects_shape(verb, "dx", dx, "x", x, 0, "x", x, 1);
+    detail::expects_rotated_backward(a, r, x, g, gradients.parameters, dx);
     if constexpr (detail::is_there<GP>) {
       auto const& d = gradients.parameters;
-      detail::expects_shape(verb, "the gradient of the parameters", d, "the parameters", a.parameters, 0,
-                            "the parameters", a.parameters, 1);
-      detail::expects_output_of_rotated(verb, a, "the gradient of the parameters", d);
-      detail::expects_disjoint(verb, "the gradient of the parameters", d, "x", x);
-      detail::expects_disjoint(verb, "the gradient of the parameters", d, "the gradient of x'", g);
-      detail::expects_apart(verb, "the gradient of the parameters", d, "dx", dx);
       using sums = detail::sums_of<R, X, G, GP>;
-      detail::backward_through<sums>(ex, verb, r, a.rotations.extent(0), x, g, [&](index_t, auto const& dr) {
-        if (a.terms == 0) kernels::cayley_backward(ex, a.rotations, dr, d);
-        else kernels::cayley_neumann_backward(ex, a.parameters, a.terms, dr, d);
-      });
+      detail::backward_through<sums>(ex, "backward_input", r, a.rotations.extent(0), x, g,
+                                     [&](index_t, auto const& dr) {
+                                       if (a.terms == 0) kernels::cayley_backward(ex, a.rotations, as_const(dr), d);
+                                       else
+                                         kernels::cayley_neumann_backward(ex, a.parameters, a.terms, as_const(dr), d);
+                                     });
     }
     if constexpr (detail::is_there<DX>) kernels::rotate_blocks_back_add(ex, g, r, dx);
   }

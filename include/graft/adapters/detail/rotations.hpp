@@ -7,6 +7,7 @@
 #include <string_view>
 #include <type_traits>
 
+#include <graft/adapters/detail/low_rank.hpp>
 #include <graft/adapters/detail/row_blocks.hpp>
 #include <graft/adapters/detail/scaling.hpp>
 #include <graft/config.hpp>
@@ -136,6 +137,41 @@ void expects_output_of_rotated(std::string_view verb, A const& a, std::string_vi
     expects_disjoint(verb, name, out, "the parameters", a.parameters);
     if constexpr (is_there<decltype(a.rotations)>) expects_disjoint(verb, name, out, "the rotations", a.rotations);
   }
+}
+
+/// Types and, but for the adapter's own, extents and aliasing of backward_input.
+template <class E, class A, class X, class G, class GP, class DX, std::size_t Rank>
+consteval bool mandates_rotated_backward() {
+  GRAFT_MANDATE_INPUT("backward_input", "x", E, X, 2)
+  GRAFT_MANDATE_INPUT("backward_input", "the gradient of x'", E, G, 2)
+  if constexpr (is_there<GP>) {
+    static_assert(
+        tensor<GP> && GP::rank() == Rank && output_view<GP>,
+        "graft::backward_input: the gradient of the parameters must be a view like the parameters, not const");
+  }
+  if constexpr (is_there<DX>) { GRAFT_MANDATE_OUTPUT("backward_input", "dx", E, DX, 2) }
+  return mandates_rotated<E, decltype(A::parameters), decltype(A::rotations)>() && accepted_input<E, X, 2> &&
+         accepted_input<E, G, 2> && accepted_output_or_none<E, GP, Rank> && accepted_output_or_none<E, DX, 2>;
+}
+template <class A, class R, class X, class G, class GP, class DX>
+void expects_rotated_backward(A const& a, R const& rotation, X const& x, G const& g, GP const& d, DX const& dx) {
+  constexpr std::string_view verb = "backward_input";
+  expects_rotation(verb, rotation, "x", x);
+  expects_shape(verb, "the gradient of x'", g, "x", x, 0, "x", x, 1);
+  expects_data(verb, "x", x);
+  expects_data(verb, "the gradient of x'", g);
+  auto const written = [&](std::string_view name, auto const& out) {
+    expects_output_of_rotated(verb, a, name, out);
+    expects_apart(verb, name, out, "x", x);
+    expects_apart(verb, name, out, "the gradient of x'", g);
+  };
+  written("dx", dx);
+  written("the gradient of the parameters", d);
+  expects_apart(verb, "the gradient of the parameters", d, "dx", dx);
+  if constexpr (is_there<DX>) expects_shape(verb, "dx", dx, "x", x, 0, "x", x, 1);
+  if constexpr (is_there<GP>)
+    for (std::size_t i = 0; i < GP::rank(); ++i)
+      expects_equal_extents(verb, "the gradient of the parameters", d, i, "the parameters", a.parameters, i);
 }
 
 }  // namespace GRAFT_TARGET
