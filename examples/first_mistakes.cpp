@@ -106,7 +106,7 @@ int main() {
 #if GRAFT_WITH_KOKKOS
   show([] {
     // [kokkos]
-    graft::kokkos_executor<> const ex;
+    graft::kokkos_executor<> const kokkos;
     // [kokkos end]
   });
 #endif

@@ -105,14 +105,14 @@ inline constexpr bool scales_bias = [] {
 template <class... A>
 consteval std::size_t bias_place(std::tuple<A...> const*) {
   std::size_t place = 0;
-  bool found = false;
+  [[maybe_unused]] bool found = false;
   ((found = found || scales_bias<typename adapter_of<A>::type>, place += found ? 0 : 1), ...);
   return place;
 }
 /// Does an output_transform that leaves the bias alone stand after one that scales it?
 template <class... A>
 consteval bool bias_scalers_last(std::tuple<A...> const*) {
-  bool seen = false;
+  [[maybe_unused]] bool seen = false;
   bool good = true;
   ((good =
         good && !(seen && output_transform<typename adapter_of<A>::type> && !scales_bias<typename adapter_of<A>::type>),
