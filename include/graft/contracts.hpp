@@ -194,6 +194,14 @@ template <class ViewA, class ViewB>
   }
 }
 
+/// The very same elements of two matrices, so that each row may be replaced.
+template <class X, class Y>
+[[nodiscard]] bool is_same_view(X const& x, Y const& y) {
+  return static_cast<void const*>(x.data_handle()) == static_cast<void const*>(y.data_handle()) &&
+         std::is_same_v<typename X::value_type, typename Y::value_type> && x.stride(0) == y.stride(0) &&
+         x.stride(1) == y.stride(1);
+}
+
 /// `out` is written while `in` is read: they must not share an element. O(1): memory ranges, then column ranges of one
 /// buffer; other interleaved layouts are refused.
 template <class Out, class In>

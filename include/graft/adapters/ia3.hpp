@@ -6,7 +6,7 @@
 ///     ia3               l[m]: y = l * (x W^T + bias)        W' = diag(l) W, bias' = l * bias      keys, values and all others
 ///     ia3_feedforward   l[n]: y = (x * l) W^T + bias        W' = W diag(l)                        feed-forward layers
 ///
-/// The first scales the bias of the layer as well, which no other method does.
+/// The first scales the bias of the layer as well.
 #pragma once
 
 #include <string_view>
@@ -21,7 +21,6 @@
 #include <graft/contracts.hpp>
 #include <graft/kernels/columns.hpp>
 #include <graft/kernels/copy.hpp>
-#include <graft/kernels/rotate_blocks.hpp>
 #include <graft/kernels/scale.hpp>
 #include <graft/view/tensor_view.hpp>
 

@@ -172,10 +172,7 @@ struct normalize_fn {
       graft::detail::expects_data(verb, "x", x);
       graft::detail::expects_data(verb, "weight", weight);
       graft::detail::expects_output(verb, "y", y);
-      bool const in_place = static_cast<void const*>(x.data_handle()) == static_cast<void const*>(y.data_handle()) &&
-                            std::is_same_v<typename X::value_type, typename Y::value_type> &&
-                            x.stride(0) == y.stride(0) && x.stride(1) == y.stride(1);
-      if (!in_place) graft::detail::expects_disjoint(verb, "y", y, "x", x);
+      if (!graft::detail::is_same_view(x, y)) graft::detail::expects_disjoint(verb, "y", y, "x", x);
       graft::detail::expects_disjoint(verb, "y", y, "weight", weight);
       using base = accumulate_t<typename X::value_type, typename W::value_type, typename Y::value_type>;
       if constexpr (std::is_same_v<B, none_t>) run<base>(ex, x, weight, bias, eps, y);

@@ -6,7 +6,6 @@
 
 #include <cstddef>
 #include <string_view>
-#include <type_traits>
 
 #include <graft/config.hpp>
 #include <graft/contracts.hpp>
@@ -89,14 +88,6 @@ struct rotate_gradient_body {
     });
   }
 };
-
-/// The very same elements, so that each row may be replaced.
-template <class X, class Y>
-[[nodiscard]] bool is_same_view(X const& x, Y const& y) {
-  return static_cast<void const*>(x.data_handle()) == static_cast<void const*>(y.data_handle()) &&
-         std::is_same_v<typename X::value_type, typename Y::value_type> && x.stride(0) == y.stride(0) &&
-         x.stride(1) == y.stride(1);
-}
 }  // namespace GRAFT_TARGET
 }  // namespace detail
 
