@@ -81,15 +81,22 @@ void expects_boft(std::string_view verb, A const& a) {
   expects_data(verb, "the rotations", a.rotations);
   expects_data(verb, "s", a.s);
 }
+/// What merge, unmerge and, with D, delta_weight ask.
+template <class A, class W, class D = none_t>
+void expects_merge_boft(std::string_view verb, A const& a, W const& w, D const& d = {}) {
+  expects_boft(verb, a);
+  expects_equal_extents(verb, "W", w, 0, "s", a.s, 0);
+  expects_rotation(verb, a.rotations, "W", w);
+  expects_change(verb, w, d, [&](std::string_view name, auto const& out) {
+    expects_output_of_rotated(verb, a, name, out);
+    expects_disjoint(verb, name, out, "s", a.s);
+  });
+}
 /// W <- diag(s) W R^T, or back.
 template <bool Removes, class E, class A, class W>
 void merge_boft(E const& ex, std::string_view verb, A const& a, W const& given) {
   using value = accumulate_t<typename decltype(a.s)::value_type, typename W::value_type>;
-  expects_boft(verb, a);
-  expects_equal_extents(verb, "W", given, 0, "s", a.s, 0);
-  expects_rotation(verb, a.rotations, "W", given);
-  expects_output_of_rotated(verb, a, "W", given);
-  expects_disjoint(verb, "W", given, "s", a.s);
+  expects_merge_boft(verb, a, given);
   auto const run = [&](auto const& block, auto const& s) {
     if constexpr (Removes) {
       with_inverse<value>(ex, verb, s, [&](auto const& inverse) { kernels::scale_rows(ex, inverse, block); });
@@ -253,14 +260,7 @@ void delta_weight(E const& ex, boft<P, S, R> const& a, W const& w, D const& d) {
   GRAFT_MANDATE_INPUT("delta_weight", "W", E, W, 2)
   if constexpr (detail::mandates_merge_boft<E, boft<P, S, R>, D>() && detail::accepted_input<E, W, 2>) {
     constexpr std::string_view verb = "delta_weight";
-    detail::expects_boft(verb, a);
-    detail::expects_rotation(verb, a.rotations, "W", w);
-    detail::expects_equal_extents(verb, "W", w, 0, "s", a.s, 0);
-    detail::expects_shape(verb, "D", d, "W", w, 0, "W", w, 1);
-    detail::expects_data(verb, "W", w);
-    detail::expects_output_of_rotated(verb, a, "D", d);
-    detail::expects_disjoint(verb, "D", d, "s", a.s);
-    detail::expects_disjoint(verb, "D", d, "W", w);
+    detail::expects_merge_boft(verb, a, w, d);
     detail::difference_of(ex, verb, w, d, [&](auto const& block, index_t first, index_t count) {
       kernels::rotate_blocks_back(ex, block, a.rotations, block);
       kernels::scale_rows(ex, detail::slice(a.s, first, count), block);

@@ -94,6 +94,14 @@ void expects_output_of_hra(std::string_view verb, A const& a, std::string_view n
     expects_disjoint(verb, name, out, "the spread", a.spread);
   }
 }
+/// What merge, unmerge and, with D, delta_weight ask.
+template <class A, class W, class D = none_t>
+void expects_merge_hra(std::string_view verb, A const& a, W const& w, D const& d = {}) {
+  expects_hra(verb, a);
+  expects_equal_extents(verb, "W", w, 1, "u", a.u, 0);
+  expects_change(verb, w, d,
+                 [&](std::string_view name, auto const& out) { expects_output_of_hra(verb, a, name, out); });
+}
 /// f(V S^T) in scratch.
 template <class E, class A, class F>
 void with_spread_back(E const& ex, std::string_view verb, A const& a, F const& f) {
@@ -249,9 +257,7 @@ template <class E, class U, class V, class S, class W>
 void merge(E const& ex, hra<U, V, S> const& a, W const& w) {
   GRAFT_MANDATE_OUTPUT("merge, unmerge, delta_weight", "W", E, W, 2)
   if constexpr (detail::mandates_hra<E, hra<U, V, S>>() && detail::accepted_output<E, W, 2>) {
-    detail::expects_hra("merge", a);
-    detail::expects_equal_extents("merge", "W", w, 1, "u", a.u, 0);
-    detail::expects_output_of_hra("merge", a, "W", w);
+    detail::expects_merge_hra("merge", a, w);
     detail::with_spread_back(ex, "merge", a,
                              [&](auto const& back) { detail::reflect_weight(ex, "merge", a, w, back); });
   }
@@ -260,9 +266,7 @@ template <class E, class U, class V, class S, class W>
 void unmerge(E const& ex, hra<U, V, S> const& a, W const& w) {
   GRAFT_MANDATE_OUTPUT("merge, unmerge, delta_weight", "W", E, W, 2)
   if constexpr (detail::mandates_hra<E, hra<U, V, S>>() && detail::accepted_output<E, W, 2>) {
-    detail::expects_hra("unmerge", a);
-    detail::expects_equal_extents("unmerge", "W", w, 1, "u", a.u, 0);
-    detail::expects_output_of_hra("unmerge", a, "W", w);
+    detail::expects_merge_hra("unmerge", a, w);
     detail::reflect_weight(ex, "unmerge", a, w, a.spread);
   }
 }
@@ -275,12 +279,7 @@ void delta_weight(E const& ex, hra<U, V, S> const& a, W const& w, D const& d) {
   if constexpr (detail::mandates_hra<E, hra<U, V, S>>() && detail::accepted_input<E, W, 2> &&
                 detail::accepted_output<E, D, 2>) {
     constexpr std::string_view verb = "delta_weight";
-    detail::expects_hra(verb, a);
-    detail::expects_equal_extents(verb, "W", w, 1, "u", a.u, 0);
-    detail::expects_shape(verb, "D", d, "W", w, 0, "W", w, 1);
-    detail::expects_data(verb, "W", w);
-    detail::expects_output_of_hra(verb, a, "D", d);
-    detail::expects_disjoint(verb, "D", d, "W", w);
+    detail::expects_merge_hra(verb, a, w, d);
     detail::fill_zero(ex, d);
     detail::with_spread_back(ex, verb, a,
                              [&](auto const& back) { kernels::low_rank_add(ex, w, a.vectors, back, d, -1.0); });

@@ -53,13 +53,19 @@ struct ia3_feedforward {
 
 namespace detail {
 inline namespace GRAFT_TARGET {
-/// What merge, unmerge and delta_weight of both kinds ask of l, which runs along `dimension` of W.
-template <class L, class W>
-void expects_merge_ia3(std::string_view verb, L const& l, W const& w, std::size_t dimension) {
-  expects_equal_extents(verb, "W", w, dimension, "l", l, 0);
-  expects_data(verb, "l", l);
-  expects_output(verb, "W", w);
-  expects_disjoint(verb, "W", w, "l", l);
+/// What merge, unmerge and, with D, delta_weight of both kinds ask; l runs along `dimension` of W. What is written is called W.
+template <class L, class W, class D = none_t>
+void expects_merge_ia3(std::string_view verb, L const& l, W const& w, std::size_t dimension, D const& d = {}) {
+  auto const written = [&](auto const& out) {
+    expects_equal_extents(verb, "W", out, dimension, "l", l, 0);
+    expects_data(verb, "l", l);
+    expects_output(verb, "W", out);
+    expects_disjoint(verb, "W", out, "l", l);
+  };
+  if constexpr (is_there<D>) {
+    written(d);
+    expects_change(verb, w, d, [](auto, auto const&) {});
+  } else written(w);
 }
 template <class E, class L, class W, class Bias>
 consteval bool mandates_merge_ia3() {
@@ -140,10 +146,7 @@ template <class E, class L, class W, class D>
 void delta_weight(E const& ex, ia3<L> const& a, W const& w, D const& d) {
   GRAFT_MANDATE_INPUT("delta_weight", "W", E, W, 2)
   if constexpr (detail::mandates_merge_ia3<E, L, D, none_t>() && detail::accepted_input<E, W, 2>) {
-    detail::expects_merge_ia3("delta_weight", a.l, d, 0);
-    detail::expects_shape("delta_weight", "D", d, "W", w, 0, "W", w, 1);
-    detail::expects_data("delta_weight", "W", w);
-    detail::expects_disjoint("delta_weight", "D", d, "W", w);
+    detail::expects_merge_ia3("delta_weight", a.l, w, 0, d);
     detail::scaled_difference(ex, a.l, transposed(w), transposed(d));
   }
 }
@@ -248,10 +251,7 @@ template <class E, class L, class W, class D>
 void delta_weight(E const& ex, ia3_feedforward<L> const& a, W const& w, D const& d) {
   GRAFT_MANDATE_INPUT("delta_weight", "W", E, W, 2)
   if constexpr (detail::mandates_merge_ia3<E, L, D, none_t>() && detail::accepted_input<E, W, 2>) {
-    detail::expects_merge_ia3("delta_weight", a.l, d, 1);
-    detail::expects_shape("delta_weight", "D", d, "W", w, 0, "W", w, 1);
-    detail::expects_data("delta_weight", "W", w);
-    detail::expects_disjoint("delta_weight", "D", d, "W", w);
+    detail::expects_merge_ia3("delta_weight", a.l, w, 1, d);
     detail::scaled_difference(ex, a.l, w, d);
   }
 }

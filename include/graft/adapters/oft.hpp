@@ -22,6 +22,7 @@
 #include <graft/adapters/detail/low_rank.hpp>
 #include <graft/adapters/detail/rotations.hpp>
 #include <graft/adapters/detail/row_blocks.hpp>
+#include <graft/adapters/detail/scaling.hpp>
 #include <graft/config.hpp>
 #include <graft/contracts.hpp>
 #include <graft/kernels/cayley.hpp>
@@ -85,11 +86,13 @@ consteval bool mandates_merge_oft() {
   GRAFT_MANDATE_OUTPUT("merge, unmerge, delta_weight", "W", E, W, 2)
   return mandates_rotated<E, decltype(A::parameters), decltype(A::rotations)>() && accepted_output<E, W, 2>;
 }
-template <class A, class W>
-void expects_merge_oft(std::string_view verb, A const& a, W const& w) {
+/// What merge, unmerge and, with D, delta_weight ask.
+template <class A, class W, class D = none_t>
+void expects_merge_oft(std::string_view verb, A const& a, W const& w, D const& d = {}) {
   expects_oft(verb, a);
   expects_rotation(verb, as_rotation(a.rotations, a.blocks()), "W", w);
-  expects_output_of_rotated(verb, a, "W", w);
+  expects_change(verb, w, d,
+                 [&](std::string_view name, auto const& out) { expects_output_of_rotated(verb, a, name, out); });
 }
 }  // namespace GRAFT_TARGET
 }  // namespace detail
@@ -219,13 +222,8 @@ void delta_weight(E const& ex, oft<P, R> const& a, W const& w, D const& d) {
   GRAFT_MANDATE_INPUT("delta_weight", "W", E, W, 2)
   if constexpr (detail::mandates_merge_oft<E, oft<P, R>, D>() && detail::accepted_input<E, W, 2>) {
     constexpr std::string_view verb = "delta_weight";
-    detail::expects_oft(verb, a);
+    detail::expects_merge_oft(verb, a, w, d);
     auto const r = detail::as_rotation(a.rotations, a.blocks());
-    detail::expects_rotation(verb, r, "W", w);
-    detail::expects_shape(verb, "D", d, "W", w, 0, "W", w, 1);
-    detail::expects_data(verb, "W", w);
-    detail::expects_output_of_rotated(verb, a, "D", d);
-    detail::expects_disjoint(verb, "D", d, "W", w);
     detail::difference_of(
         ex, verb, w, d, [&](auto const& block, index_t, index_t) { kernels::rotate_blocks_back(ex, block, r, block); });
   }

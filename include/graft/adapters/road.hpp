@@ -79,6 +79,14 @@ void expects_road(std::string_view verb, A const& a) {
   expects_data(verb, "theta", a.theta);
   expects_data(verb, "alpha", a.alpha);
 }
+/// What merge, unmerge and, with D, delta_weight ask; `kernels::rotate_pairs` asks the rest of a W that is written.
+template <class A, class W, class D = none_t>
+void expects_merge_road(std::string_view verb, A const& a, W const& w, D const& d = {}) {
+  expects_road(verb, a);
+  expects_equal_extents(verb, "W", w, 0, "the factors", a.factors, 1);
+  if constexpr (is_there<D>)
+    expects_change(verb, w, d, [&](std::string_view name, auto const& out) { expects_output(verb, name, out); });
+}
 template <class E, class T, class A, class F>
 consteval bool mandates_road() {
   GRAFT_MANDATE_EXECUTOR("road", E)
@@ -205,8 +213,7 @@ template <class E, class T, class A, class F, class W, class Bias = none_t>
 void merge(E const& ex, road<T, A, F> const& a, W const& w, Bias const& base_bias = {}) {
   GRAFT_MANDATE_OUTPUT("merge, unmerge, delta_weight", "W", E, W, 2)
   if constexpr (detail::mandates_road<E, T, A, F>() && detail::accepted_output<E, W, 2>) {
-    detail::expects_road("merge", a);
-    detail::expects_equal_extents("merge", "W", w, 0, "the factors", a.factors, 1);
+    detail::expects_merge_road("merge", a, w);
     kernels::rotate_pairs(ex, detail::cosines(a), detail::sines(a), a.group, transposed(w));
     if constexpr (detail::is_there<Bias>)
       kernels::rotate_pairs(ex, detail::cosines(a), detail::sines(a), a.group, detail::as_row(base_bias));
@@ -216,8 +223,7 @@ template <class E, class T, class A, class F, class W, class Bias = none_t>
 void unmerge(E const& ex, road<T, A, F> const& a, W const& w, Bias const& base_bias = {}) {
   GRAFT_MANDATE_OUTPUT("merge, unmerge, delta_weight", "W", E, W, 2)
   if constexpr (detail::mandates_road<E, T, A, F>() && detail::accepted_output<E, W, 2>) {
-    detail::expects_road("unmerge", a);
-    detail::expects_equal_extents("unmerge", "W", w, 0, "the factors", a.factors, 1);
+    detail::expects_merge_road("unmerge", a, w);
     kernels::rotate_pairs_inverse(ex, detail::cosines(a), detail::sines(a), a.group, transposed(w));
     if constexpr (detail::is_there<Bias>)
       kernels::rotate_pairs_inverse(ex, detail::cosines(a), detail::sines(a), a.group, detail::as_row(base_bias));
@@ -232,12 +238,7 @@ void delta_weight(E const& ex, road<T, A, F> const& a, W const& w, D const& d) {
   if constexpr (detail::mandates_road<E, T, A, F>() && detail::accepted_input<E, W, 2> &&
                 detail::accepted_output<E, D, 2>) {
     constexpr std::string_view verb = "delta_weight";
-    detail::expects_road(verb, a);
-    detail::expects_equal_extents(verb, "W", w, 0, "the factors", a.factors, 1);
-    detail::expects_shape(verb, "D", d, "W", w, 0, "W", w, 1);
-    detail::expects_data(verb, "W", w);
-    detail::expects_output(verb, "D", d);
-    detail::expects_disjoint(verb, "D", d, "W", w);
+    detail::expects_merge_road(verb, a, w, d);
     // Columns of a weight are rows of its transpose: pairs stay together in a block.
     detail::difference_of(ex, verb, transposed(w), transposed(d), [&](auto const& block, index_t, index_t) {
       kernels::rotate_pairs(ex, detail::cosines(a), detail::sines(a), a.group, block);

@@ -27,6 +27,17 @@ template <int Number, class V>
       &number, dynamic_extents<1>{count}, {0}};
 }
 
+/// What a verb that changes W, or writes the change into D, asks of the two; `written(name, view)` looks at what is written.
+template <class W, class D, class F>
+void expects_change(std::string_view verb, W const& w, D const& d, F const& written) {
+  if constexpr (is_there<D>) {
+    expects_shape(verb, "D", d, "W", w, 0, "W", w, 1);
+    expects_data(verb, "W", w);
+    written("D", d);
+    expects_disjoint(verb, "D", d, "W", w);
+  } else written("W", w);
+}
+
 /// D = change(W) - W, where `change` works in place; in 16 bits rounded once.
 template <class E, class W, class D, class F>
 void difference_of(E const& ex, std::string_view verb, W const& w, D const& d, F const& change) {
