@@ -364,6 +364,7 @@ TEST_CASE("rescaling: what does not fit is refused before anything is written", 
           "graft::merge: extent 0 of W[4, 8] is 4 but extent 0 of l[8] is 8; they must be equal");
   refused([&] { merge(ex, ia3_feedforward{view(v)}, view(w, 8, 4)); },
           "graft::merge: extent 1 of W[8, 4] is 4 but extent 0 of l[8] is 8; they must be equal");
+  refused([&] { static_cast<void>(output_rows(ia3{view(v)}, -1, 2)); }, "graft::output_rows: rows -1 + 2 of [8]");
   refused([&] { merge(ex, bitfit{view(v)}, view(w, 4, 8), view(y)); },
           "graft::merge: extent 0 of W[4, 8] is 4 but extent 0 of the bias[8] is 8; they must be equal");
   refused([&] { update_factors(ex, road{view(v.data(), 3), view(v.data(), 3), 2, view(factors, 2, 8)}); },

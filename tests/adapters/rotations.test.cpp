@@ -527,6 +527,8 @@ TEST_CASE("BOFT and OFT: what does not fit is refused before anything is written
           "graft::merge: extent 0 of W[4, 12] is 4 but extent 0 of s[3] is 3; they must be equal");
   refused([&] { merge(ex, of({1, 2, 4}, {1, 2, 4}), view(w, 3, 16)); },
           "graft::merge: the 2 blocks of R[1, 2, 4, 4] do not cover the 16 features of W[3, 16]");
+  refused([&] { static_cast<void>(output_rows(of({1, 2, 4}, {1, 2, 4}), 1, 3)); },
+          "graft::output_rows: rows 1 + 3 of [3]");
   refused([&] { update_rotations(ex, oft{view(parameters, 1, 64), 16, 5, 0, blocks_view(rotations.data(), 1, 5)}); },
           "graft::update_rotations: blocks of 5 do not divide the 16 features");
   refused(

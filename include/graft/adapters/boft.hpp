@@ -271,7 +271,7 @@ void delta_weight(E const& ex, boft<P, S, R> const& a, W const& w, D const& d) {
 /// The adapter of output features [first, first + count): the same rotation, part of s. Checked.
 template <class P, class S, class R>
 [[nodiscard]] auto output_rows(boft<P, S, R> const& a, index_t first, index_t count) {
-  auto const s = detail::slice(a.s, first, count);
+  auto const s = detail::output_slice(a.s, first, count);
   return boft<P, std::remove_const_t<decltype(s)>, R>{a.parameters, s, a.rotations};
 }
 

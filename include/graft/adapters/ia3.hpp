@@ -154,10 +154,7 @@ void delta_weight(E const& ex, ia3<L> const& a, W const& w, D const& d) {
 /// The adapter of output features [first, first + count). Checked.
 template <class L>
 [[nodiscard]] auto output_rows(ia3<L> const& a, index_t first, index_t count) {
-  if (first < 0 || count < 0 || count > a.l.extent(0) - first) [[unlikely]]
-    detail::raise(
-        shape_error(detail::text("graft::output_rows: rows ", first, " + ", count, " of ", detail::shape_text(a.l))));
-  auto const l = detail::slice(a.l, first, count);
+  auto const l = detail::output_slice(a.l, first, count);
   return ia3<std::remove_const_t<decltype(l)>>{l};
 }
 

@@ -65,6 +65,13 @@ template <class V>
     return tensor_view<typename V::element_type, dynamic_extents<1>, typename V::space_type, V::unit_dimension>{
         v.data_handle() + (count == 0 ? 0 : first * v.stride(0)), dynamic_extents<1>{count}, {v.stride(0)}};
 }
+/// Elements [first, first + count) of a vector over output features, for `output_rows`. Checked.
+template <class V>
+[[nodiscard]] auto output_slice(V const& v, index_t first, index_t count) {
+  if (first < 0 || count < 0 || count > v.extent(0) - first) [[unlikely]]
+    raise(shape_error(text("graft::output_rows: rows ", first, " + ", count, " of ", shape_text(v))));
+  return slice(v, first, count);
+}
 
 /// Bytes of rows x columns elements of `width` bytes, rounded up so that the next part stays aligned. Checked.
 [[nodiscard]] inline std::size_t scratch_size(index_t rows, index_t columns, std::size_t width, std::string_view verb) {
