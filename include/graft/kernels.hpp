@@ -6,6 +6,7 @@
 #include <graft/kernels/bias.hpp>
 #include <graft/kernels/block_mask.hpp>
 #include <graft/kernels/cayley.hpp>
+#include <graft/kernels/cayley_backward.hpp>
 #include <graft/kernels/columns.hpp>
 #include <graft/kernels/copy.hpp>
 #include <graft/kernels/dropout.hpp>

@@ -1,4 +1,5 @@
 #include <graft/kernels/cayley.hpp>
+#include <graft/kernels/cayley_backward.hpp>
 #include <graft/kernels/invert_blocks.hpp>
 #include <graft/kernels/rotate_blocks.hpp>
 

@@ -25,6 +25,7 @@
 #include <graft/contracts.hpp>
 #include <graft/kernels/block_mask.hpp>
 #include <graft/kernels/cayley.hpp>
+#include <graft/kernels/cayley_backward.hpp>
 #include <graft/kernels/copy.hpp>
 #include <graft/kernels/rotate_blocks.hpp>
 #include <graft/kernels/scale.hpp>

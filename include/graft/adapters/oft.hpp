@@ -26,6 +26,7 @@
 #include <graft/config.hpp>
 #include <graft/contracts.hpp>
 #include <graft/kernels/cayley.hpp>
+#include <graft/kernels/cayley_backward.hpp>
 #include <graft/kernels/invert_blocks.hpp>
 #include <graft/kernels/random.hpp>
 #include <graft/kernels/rotate_blocks.hpp>
