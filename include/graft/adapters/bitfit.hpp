@@ -5,16 +5,15 @@
 ///     y = x W^T + bias + b        b[m] is what is learnt on top of the layer's own bias
 #pragma once
 
-#include <string_view>
 #include <tuple>
 #include <type_traits>
 
 #include <graft/adapters/concepts.hpp>
-#include <graft/adapters/detail/low_rank.hpp>
 #include <graft/adapters/detail/row_blocks.hpp>
 #include <graft/config.hpp>
 #include <graft/contracts.hpp>
 #include <graft/kernels/bias.hpp>
+#include <graft/kernels/override.hpp>
 #include <graft/view/tensor_view.hpp>
 
 namespace graft::inline GRAFT_CONTRACT {

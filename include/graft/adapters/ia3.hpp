@@ -9,6 +9,7 @@
 /// The first scales the bias of the layer as well.
 #pragma once
 
+#include <cstddef>
 #include <string_view>
 #include <tuple>
 #include <type_traits>
@@ -20,7 +21,6 @@
 #include <graft/config.hpp>
 #include <graft/contracts.hpp>
 #include <graft/kernels/columns.hpp>
-#include <graft/kernels/copy.hpp>
 #include <graft/kernels/scale.hpp>
 #include <graft/view/tensor_view.hpp>
 

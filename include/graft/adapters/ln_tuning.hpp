@@ -7,13 +7,10 @@
 #pragma once
 
 #include <tuple>
-#include <type_traits>
 
 #include <graft/adapters/concepts.hpp>
-#include <graft/adapters/detail/low_rank.hpp>
 #include <graft/adapters/detail/row_blocks.hpp>
 #include <graft/config.hpp>
-#include <graft/contracts.hpp>
 #include <graft/kernels/normalize.hpp>
 #include <graft/view/tensor_view.hpp>
 

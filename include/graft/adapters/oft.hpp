@@ -13,10 +13,8 @@
 #pragma once
 
 #include <cmath>
-#include <cstddef>
 #include <string_view>
 #include <tuple>
-#include <type_traits>
 
 #include <graft/adapters/concepts.hpp>
 #include <graft/adapters/detail/low_rank.hpp>
@@ -28,7 +26,6 @@
 #include <graft/kernels/cayley.hpp>
 #include <graft/kernels/cayley_backward.hpp>
 #include <graft/kernels/invert_blocks.hpp>
-#include <graft/kernels/random.hpp>
 #include <graft/kernels/rotate_blocks.hpp>
 #include <graft/kernels/scale.hpp>
 #include <graft/view/tensor_view.hpp>

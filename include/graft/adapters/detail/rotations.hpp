@@ -9,13 +9,11 @@
 
 #include <graft/adapters/detail/low_rank.hpp>
 #include <graft/adapters/detail/row_blocks.hpp>
-#include <graft/adapters/detail/scaling.hpp>
 #include <graft/config.hpp>
 #include <graft/contracts.hpp>
 #include <graft/executor/host_team.hpp>
-#include <graft/kernels/cayley.hpp>
-#include <graft/kernels/columns.hpp>
 #include <graft/kernels/rotate_blocks.hpp>
+#include <graft/kernels/summation.hpp>
 #include <graft/view/tensor_view.hpp>
 
 namespace graft::inline GRAFT_CONTRACT::detail {
