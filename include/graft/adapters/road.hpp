@@ -54,30 +54,16 @@ namespace detail {
 inline namespace GRAFT_TARGET {
 template <class A>
 [[nodiscard]] auto cosines(A const& a) {
-  auto const& f = a.factors;
-  return tensor_view<typename decltype(a.factors)::element_type, dynamic_extents<1>,
-                     typename decltype(a.factors)::space_type, no_unit_dimension>{
-      f.data_handle(), dynamic_extents<1>{f.extent(1)}, {f.stride(1)}};
+  return pair_factor(a.factors, 0);
 }
 template <class A>
 [[nodiscard]] auto sines(A const& a) {
-  auto const& f = a.factors;
-  return tensor_view<typename decltype(a.factors)::element_type, dynamic_extents<1>,
-                     typename decltype(a.factors)::space_type, no_unit_dimension>{
-      f.data_handle() + (f.size() == 0 ? 0 : f.stride(0)), dynamic_extents<1>{f.extent(1)}, {f.stride(1)}};
+  return pair_factor(a.factors, 1);
 }
 template <class A>
 void expects_road(std::string_view verb, A const& a) {
-  index_t const m = a.factors.extent(1), given = a.theta.extent(0);
-  expects_equal_extents(verb, "alpha", a.alpha, 0, "theta", a.theta, 0);
-  if (a.factors.extent(0) != 2 || (given * 2 != m && given != m && given != 2 * m)) [[unlikely]]
-    raise(shape_error(
-        text("graft::", verb, ": theta", shape_text(a.theta), " and the factors", shape_text(a.factors),
-             " do not fit: theta has half, once or twice as many numbers as there are features, and the factors "
-             "two rows of them")));
-  expects_pairs(verb, cosines(a), sines(a), a.group, "the factors", a.factors);
-  expects_data(verb, "theta", a.theta);
-  expects_data(verb, "alpha", a.alpha);
+  expects_pair_parameters(verb, a.theta, a.alpha, a.group, "the factors", a.factors);
+  expects_data(verb, "c", cosines(a));
 }
 /// What merge, unmerge and, with D, delta_weight ask; `kernels::rotate_pairs` asks the rest of a W that is written.
 template <class A, class W, class D = none_t>
@@ -119,11 +105,7 @@ void update_factors(E const& ex, road<T, A, F> const& a) {
     detail::expects_output(verb, "the factors", a.factors);
     detail::expects_disjoint(verb, "the factors", a.factors, "theta", a.theta);
     detail::expects_disjoint(verb, "the factors", a.factors, "alpha", a.alpha);
-    auto const c = detail::cosines(a);
-    auto const s = detail::sines(a);
-    ex.league(detail::tiles(c.extent(0), detail::column_tile), 0,
-              detail::pair_factors_body<T, A, std::remove_const_t<decltype(c)>, std::remove_const_t<decltype(s)>>{
-                  a.theta, a.alpha, a.group, c, s});
+    kernels::pair_factors(ex, a.theta, a.alpha, a.group, a.factors);
   }
 }
 
@@ -188,16 +170,11 @@ void backward(E const& ex, road<T, A, F> const& a, X const&, Kept const& kept, D
       detail::expects_disjoint(verb, "the gradient of theta", gradients.theta, "dy", dy);
       detail::expects_disjoint(verb, "the gradient of alpha", gradients.alpha, "dy", dy);
       detail::scratch_block const memory(detail::resource_of(ex), detail::scratch_size(2, m, sizeof(sums), verb));
-      auto* const data = reinterpret_cast<sums*>(memory.data());
-      auto const dc = view(data, m);
-      auto const ds = view(data + m, m);
-      detail::fill_zero(ex, view(data, 2, m));
-      kernels::dot_columns(ex, dy, kept, dc);
-      kernels::dot_pairs(ex, kept, dy, a.group, ds);
-      ex.league(detail::tiles(a.theta.extent(0), detail::column_tile), 0,
-                detail::pair_factors_backward_body<T, A, std::remove_const_t<decltype(dc)>,
-                                                   std::remove_const_t<decltype(ds)>, GT, GA>{
-                    a.theta, a.alpha, a.group, dc, ds, gradients.theta, gradients.alpha});
+      auto const d = view(reinterpret_cast<sums*>(memory.data()), 2, m);
+      detail::fill_zero(ex, d);
+      kernels::dot_columns(ex, dy, kept, detail::pair_factor(d, 0));
+      kernels::dot_pairs(ex, kept, dy, a.group, detail::pair_factor(d, 1));
+      kernels::pair_factors_backward(ex, a.theta, a.alpha, a.group, as_const(d), gradients.theta, gradients.alpha);
       ex.fence();  // the scratch goes back
     }
     kernels::rotate_pairs_back(ex, detail::cosines(a), detail::sines(a), a.group, dy);

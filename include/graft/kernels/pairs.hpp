@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /// @file
-/// `rotate_pairs`: two by two rotations of features, in place, and what goes with them. What RoAd does to outputs.
+/// `rotate_pairs`: two by two rotations of features, in place, and what goes with them: `dot_pairs`, and `pair_factors` of angles
+/// and sizes with its gradients. What RoAd does to outputs.
 ///
 /// Features lie in groups of `group`; in a group, feature j of the first half and j + group / 2 are a pair. With factors c[m], s[m]:
 ///
@@ -32,6 +33,13 @@ struct pair_of {
 };
 
 inline namespace GRAFT_TARGET {
+/// Row i of factors[2, m]: c, then s.
+template <class F>
+[[nodiscard]] auto pair_factor(F const& f, index_t i) {
+  return tensor_view<typename F::element_type, dynamic_extents<1>, typename F::space_type, no_unit_dimension>{
+      f.data_handle() + (f.size() == 0 ? 0 : i * f.stride(0)), dynamic_extents<1>{f.extent(1)}, {f.stride(1)}};
+}
+
 template <class C, class S, class Y, class Accumulate, pair_turn Turn>
 struct rotate_pairs_body {
   static constexpr std::string_view verb = "rotate_pairs";
@@ -176,15 +184,33 @@ struct pair_factors_backward_body {
   }
 };
 
+template <class V>
+void expects_groups(std::string_view verb, index_t features, index_t group, std::string_view name, V const& v) {
+  if (group <= 0 || group % 2 != 0 || features % group != 0) [[unlikely]]
+    raise(argument_error(text("graft::", verb, ": groups of ", group, " must be even and divide the ", features,
+                              " features of ", name, shape_text(v))));
+}
 template <class C, class S, class Y>
 void expects_pairs(std::string_view verb, C const& c, S const& s, index_t group, std::string_view name, Y const& y) {
   expects_equal_extents(verb, name, y, 1, "c", c, 0);
   expects_equal_extents(verb, "s", s, 0, "c", c, 0);
-  if (group <= 0 || group % 2 != 0 || c.extent(0) % group != 0) [[unlikely]]
-    raise(argument_error(text("graft::", verb, ": groups of ", group, " must be even and divide the ", c.extent(0),
-                              " features of ", name, shape_text(y))));
+  expects_groups(verb, c.extent(0), group, name, y);
   expects_data(verb, "c", c);
   expects_data(verb, "s", s);
+}
+/// theta and alpha are of one size, that of factors[2, m] or what a pair or its two factors take of it.
+template <class T, class A, class F>
+void expects_pair_parameters(std::string_view verb, T const& theta, A const& alpha, index_t group,
+                             std::string_view name, F const& f) {
+  index_t const m = f.extent(1), given = theta.extent(0);
+  expects_equal_extents(verb, "alpha", alpha, 0, "theta", theta, 0);
+  if (f.extent(0) != 2 || (given * 2 != m && given != m && given != 2 * m)) [[unlikely]]
+    raise(shape_error(text("graft::", verb, ": theta", shape_text(theta), " and ", name, shape_text(f),
+                           " do not fit: theta has half, once or twice as many numbers as there are features, and ",
+                           name, " two rows of them")));
+  expects_groups(verb, m, group, name, f);
+  expects_data(verb, "theta", theta);
+  expects_data(verb, "alpha", alpha);
 }
 }  // namespace GRAFT_TARGET
 }  // namespace detail
@@ -256,6 +282,86 @@ struct dot_pairs_fn {
   }
 };
 inline constexpr dot_pairs_fn dot_pairs{};
+
+/// factors = (c, s) = (alpha cos(theta), alpha sin(theta)) of every feature.
+///
+/// Shapes       theta[k], alpha[k] in; factors[2, m] out: c, then s. k is m / 2 (one a pair), m (one a feature) or 2 m (in each
+///              group those of c, then those of s); group even, a divisor of m. Any strides, any scalars.
+/// Aliasing     factors may not overlap theta or alpha.
+/// Precision    cosines and sines of the standard library in fp64, one product and one rounding.
+/// Determinism  a function of theta and alpha on one machine; another's library may differ in the last place.
+/// Cost         2 m cosines and sines. Once a step, not once a token.
+/// Errors       shape_error, argument_error; nothing is written then.
+struct pair_factors_fn {
+  template <class E, class T, class A, class F>
+  void operator()(E const& ex, T const& theta, A const& alpha, index_t group, F const& factors) const {
+    GRAFT_MANDATE_EXECUTOR("kernels::pair_factors", E)
+    GRAFT_MANDATE_INPUT("kernels::pair_factors", "theta", E, T, 1)
+    GRAFT_MANDATE_INPUT("kernels::pair_factors", "alpha", E, A, 1)
+    GRAFT_MANDATE_OUTPUT("kernels::pair_factors", "factors", E, F, 2)
+    if constexpr (graft::detail::accepted_input<E, T, 1> && graft::detail::accepted_input<E, A, 1> &&
+                  graft::detail::accepted_output<E, F, 2>) {
+      constexpr std::string_view verb = "kernels::pair_factors";
+      graft::detail::expects_pair_parameters(verb, theta, alpha, group, "factors", factors);
+      graft::detail::expects_output(verb, "factors", factors);
+      graft::detail::expects_disjoint(verb, "factors", factors, "theta", theta);
+      graft::detail::expects_disjoint(verb, "factors", factors, "alpha", alpha);
+      using row = decltype(graft::detail::pair_factor(factors, 0));
+      ex.league(
+          graft::detail::tiles(factors.extent(1), graft::detail::column_tile), 0,
+          graft::detail::pair_factors_body<T, A, row, row>{theta, alpha, group, graft::detail::pair_factor(factors, 0),
+                                                           graft::detail::pair_factor(factors, 1)});
+    }
+  }
+};
+inline constexpr pair_factors_fn pair_factors{};
+
+/// Gradients of theta and alpha from d = (dc, ds), those of the factors, added to what is there; over all features of a parameter
+///
+///     dtheta += alpha (cos(theta) ds - sin(theta) dc)        dalpha += cos(theta) dc + sin(theta) ds
+///
+/// Shapes       theta[k], alpha[k], d[2, m] in; dtheta[k], dalpha[k] in and out; k and group as `pair_factors`. Any strides, any
+///              scalars.
+/// Aliasing     dtheta and dalpha may not overlap each other, theta, alpha or d.
+/// Precision    in fp64, one rounding each.
+/// Determinism  as `pair_factors`.
+/// Cost         2 k cosines and sines.
+/// Errors       shape_error, argument_error; nothing is written then.
+struct pair_factors_backward_fn {
+  template <class E, class T, class A, class D, class GT, class GA>
+  void operator()(E const& ex, T const& theta, A const& alpha, index_t group, D const& d, GT const& dtheta,
+                  GA const& dalpha) const {
+    GRAFT_MANDATE_EXECUTOR("kernels::pair_factors_backward", E)
+    GRAFT_MANDATE_INPUT("kernels::pair_factors_backward", "theta", E, T, 1)
+    GRAFT_MANDATE_INPUT("kernels::pair_factors_backward", "alpha", E, A, 1)
+    GRAFT_MANDATE_INPUT("kernels::pair_factors_backward", "d", E, D, 2)
+    GRAFT_MANDATE_OUTPUT("kernels::pair_factors_backward", "dtheta", E, GT, 1)
+    GRAFT_MANDATE_OUTPUT("kernels::pair_factors_backward", "dalpha", E, GA, 1)
+    if constexpr (graft::detail::accepted_input<E, T, 1> && graft::detail::accepted_input<E, A, 1> &&
+                  graft::detail::accepted_input<E, D, 2> && graft::detail::accepted_output<E, GT, 1> &&
+                  graft::detail::accepted_output<E, GA, 1>) {
+      constexpr std::string_view verb = "kernels::pair_factors_backward";
+      graft::detail::expects_pair_parameters(verb, theta, alpha, group, "d", d);
+      graft::detail::expects_data(verb, "d", d);
+      auto const written = [&](std::string_view name, auto const& out) {
+        graft::detail::expects_equal_extents(verb, name, out, 0, "theta", theta, 0);
+        graft::detail::expects_output(verb, name, out);
+        graft::detail::expects_disjoint(verb, name, out, "theta", theta);
+        graft::detail::expects_disjoint(verb, name, out, "alpha", alpha);
+        graft::detail::expects_disjoint(verb, name, out, "d", d);
+      };
+      written("dtheta", dtheta);
+      written("dalpha", dalpha);
+      graft::detail::expects_disjoint(verb, "dalpha", dalpha, "dtheta", dtheta);
+      using row = decltype(graft::detail::pair_factor(d, 0));
+      ex.league(
+          graft::detail::tiles(theta.extent(0), graft::detail::column_tile), 0,
+          graft::detail::pair_factors_backward_body<T, A, row, row, GT, GA>{
+              theta, alpha, group, graft::detail::pair_factor(d, 0), graft::detail::pair_factor(d, 1), dtheta, dalpha});
+    }
+  }
+};
+inline constexpr pair_factors_backward_fn pair_factors_backward{};
 
 }  // namespace GRAFT_TARGET
 }  // namespace kernels
