@@ -1,18 +1,20 @@
 #include <graft/adapters/boft.hpp>
-#include <graft/adapters/composition.hpp>
-#include <graft/adapters/hra.hpp>
-#include <graft/adapters/oft.hpp>
 
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <cstdint>
 #include <string>
 #include <vector>
 
 #include <catch2/catch_test_macros.hpp>
+#include <graft/adapters/composition.hpp>
+#include <graft/adapters/lora.hpp>
+#include <graft/adapters/oft.hpp>
 
 #include "adapters/finite_differences.hpp"
 #include "adapters/problem.hpp"
+#include "adapters/turned_layers.hpp"
 #include "support/rotations.hpp"
 
 using graft::as_const;
@@ -23,97 +25,6 @@ using graft::none;
 using graft::oft;
 using graft::view;
 using namespace tests;
-
-namespace {
-
-template <class S>
-std::vector<S> numbers(index_t count, std::uint64_t seed, double size = 1) {
-  std::vector<S> v = random_numbers<S>(count, seed);
-  for (S& e : v) e = graft::store_as<S>(size * graft::load_as<double>(e));
-  return v;
-}
-
-/// A layer of m outputs around a rotation, and everything that a BOFT of it reads and writes.
-template <class S>
-struct butterfly {
-  rotation_shape s;
-  index_t m, T;
-  std::vector<S> parameters = numbers<S>(static_cast<index_t>(s.size()), 1, 0.4);
-  std::vector<S> scale = numbers<S>(m, 2);
-  std::vector<S> rotations = std::vector<S>(s.size());
-  std::vector<S> x = numbers<S>(T * s.n(), 3), dy = numbers<S>(T * m, 4), W = numbers<S>(m * s.n(), 5);
-  [[nodiscard]] auto adapter() {
-    return boft{factors_view(parameters.data(), s), view(scale), factors_view(rotations.data(), s)};
-  }
-  [[nodiscard]] auto vx() { return view(x, T, s.n()); }
-  [[nodiscard]] auto vW() { return view(W, m, s.n()); }
-};
-/// The same of an OFT.
-template <class S>
-struct orthogonal {
-  index_t blocks, b, rows, m, T;
-  int terms;
-  std::vector<S> parameters = numbers<S>(rows * b * (b - 1) / 2, 1, 0.3);
-  std::vector<S> rotations = std::vector<S>(static_cast<std::size_t>(rows * b * b));
-  std::vector<S> x = numbers<S>(T * blocks * b, 3), dy = numbers<S>(T * m, 4), W = numbers<S>(m * blocks * b, 5);
-  [[nodiscard]] index_t n() const { return blocks * b; }
-  [[nodiscard]] auto adapter() {
-    return oft{view(parameters.data(), rows, b * (b - 1) / 2), n(), b, terms, blocks_view(rotations.data(), rows, b)};
-  }
-  [[nodiscard]] auto vx() { return view(x, T, n()); }
-  [[nodiscard]] auto vW() { return view(W, m, n()); }
-};
-
-/// The same of an HRA.
-template <class S>
-struct reflecting {
-  index_t n, r, m, T;
-  bool gram_schmidt;
-  std::vector<S> u = numbers<S>(n * r, 1);
-  std::vector<S> vectors = std::vector<S>(u.size()), spread = std::vector<S>(u.size());
-  std::vector<S> x = numbers<S>(T * n, 3), dy = numbers<S>(T * m, 4), W = numbers<S>(m * n, 5);
-  [[nodiscard]] auto adapter() {
-    return graft::hra{view(u, n, r), gram_schmidt, view(vectors, r, n), view(spread, n, r)};
-  }
-  [[nodiscard]] auto vx() { return view(x, T, n); }
-  [[nodiscard]] auto vW() { return view(W, m, n); }
-};
-
-/// y = x W^T and dx += dy W in the type of their sums.
-template <class S>
-auto layer_of(std::vector<S> const& W, index_t m, index_t n) {
-  auto const forward = [&W, m, n](auto const& x, auto const& y) {
-    for (index_t t = 0; t < y.extent(0); ++t)
-      for (index_t o = 0; o < m; ++o) {
-        double sum = 0;
-        for (index_t k = 0; k < n; ++k)
-          sum += graft::load_as<double>(x(t, k)) * graft::load_as<double>(view(W, m, n)(o, k));
-        y(t, o) = graft::store_as<S>(sum);
-      }
-  };
-  auto const backward = [&W, m, n](auto const& dy, auto const& dx) {
-    for (index_t t = 0; t < dy.extent(0); ++t)
-      for (index_t k = 0; k < n; ++k) {
-        double sum = graft::load_as<double>(dx(t, k));
-        for (index_t o = 0; o < m; ++o)
-          sum += graft::load_as<double>(dy(t, o)) * graft::load_as<double>(view(W, m, n)(o, k));
-        dx(t, k) = graft::store_as<S>(sum);
-      }
-  };
-  return graft::base_layer{forward, backward, none, none};
-}
-
-/// How far two vectors are apart, beside the largest element of the first.
-double distance(std::vector<double> const& a, std::vector<double> const& b) {
-  double most = 1, far = 0;
-  for (std::size_t i = 0; i < a.size(); ++i) {
-    most = std::max(most, std::abs(a[i]));
-    far = std::max(far, std::abs(a[i] - b[i]));
-  }
-  return far / most;
-}
-
-}  // namespace
 
 TEST_CASE("BOFT and OFT, checked by hand", "[adapters][boft][oft]") {
   // Q = [[0, 1], [-1, 0]] turns by a quarter: R = [[0, -1], [1, 0]].
@@ -288,132 +199,6 @@ TEST_CASE("BOFT's dropout leaves whole blocks of one factor alone; what was drop
       Catch::Matchers::Message("graft::drop: the probability of the dropout is 1 but must lie in [0, 1)"));
 }
 
-TEST_CASE("OFT: gradients of parameters and x are differences of the loss", "[adapters][oft]") {
-  for (int const terms : {0, 1, 2, 3, 5})
-    for (index_t const rows : {1, 3}) {
-      orthogonal<double> p{3, 4, rows, 5, 4, terms};
-      graft::openmp const ex{.threads = 2};
-      auto const layer = layer_of(p.W, p.m, p.n());
-      std::vector<double> y(static_cast<std::size_t>(p.T * p.m)), d(p.parameters.size()), dx(p.x.size()), dy = p.dy;
-      auto const gradients = graft::oft_gradients{view(d.data(), rows, p.b * (p.b - 1) / 2)};
-      auto const run = [&] {
-        update_rotations(ex, p.adapter());
-        graft::adapted_linear(ex, layer, p.adapter(), p.vx(), view(y, p.T, p.m));
-        return inner_product(y, p.dy);
-      };
-      run();
-      graft::adapted_linear_backward(ex, layer, graft::trained{p.adapter(), gradients, {}}, p.vx(), view(dy, p.T, p.m),
-                                     view(dx, p.T, p.n()));
-      double const bound = 256 * (0x1p-34 + 0x1p-53 * 0x1p17);
-      CHECK(gradient_error(p.parameters, d, run) <= bound);
-      CHECK(gradient_error(p.x, dx, run) <= bound);
-    }
-}
-
-TEST_CASE("HRA, checked by hand", "[adapters][hra]") {
-  for_each_executor([&](std::string const& name, auto const& ex) {
-    INFO(name);
-    // v = (3, 4) / 5, H = I - 2 v v^T = [[7, -24], [-24, -7]] / 25, its own transpose; 1 / 5 is rounded, so nearly.
-    std::vector<double> const u{3, 4}, x{25, 0}, W{0, 25};
-    std::vector<double> vectors(2), spread(2), turned(2), merged = W, D(2);
-    graft::hra const a{view(u, 2, 1), false, view(vectors, 1, 2), view(spread, 2, 1)};
-    CHECK(parameter_count(a) == 2);
-    update_reflections(ex, a);
-    auto const near = [](std::vector<double> const& got, std::vector<double> const& expected) {
-      for (std::size_t i = 0; i < got.size(); ++i) CHECK(std::abs(got[i] - expected[i]) <= 16 * 0x1p-53 * 25);
-    };
-    near(vectors, {0.6, 0.8});
-    near(spread, {1.2, 1.6});
-    transform_input(ex, a, view(x, 1, 2), view(turned, 1, 2));
-    near(turned, {7, -24});
-    merge(ex, a, view(merged, 1, 2));
-    near(merged, {-24, -7});
-    unmerge(ex, a, view(merged, 1, 2));
-    near(merged, W);
-    delta_weight(ex, a, view(W, 1, 2), view(D, 1, 2));
-    near(D, {-24, -32});
-    // Two reflections in lines at 45 degrees turn by 90: columns (1, 0) and (1, 1).
-    std::vector<double> const two{1, 1, 0, 1};
-    std::vector<double> v2(4), s2(4);
-    graft::hra const b{view(two, 2, 2), false, view(v2, 2, 2), view(s2, 2, 2)};
-    update_reflections(ex, b);
-    transform_input(ex, b, view(x, 1, 2), view(turned, 1, 2));
-    near(turned, {0, -25});
-    // Made orthonormal they are both axes: everything changes its sign.
-    graft::hra const c{view(two, 2, 2), true, view(v2, 2, 2), view(s2, 2, 2)};
-    update_reflections(ex, c);
-    transform_input(ex, c, view(x, 1, 2), view(turned, 1, 2));
-    near(turned, {-25, 0});
-  });
-}
-
-TEST_CASE("HRA: reflecting activations is reflecting the weight; gradients are differences; every executor agrees",
-          "[adapters][hra]") {
-  for (bool const gram_schmidt : {false, true})
-    for (index_t const r : {1, 2, 5}) {
-      index_t const n = 9;
-      reflecting<double> p{n, r, 6, 4, gram_schmidt};
-      graft::openmp const ex{.threads = 2};
-      auto const a = p.adapter();
-      auto const layer = layer_of(p.W, p.m, n);
-      std::vector<double> y(static_cast<std::size_t>(p.T * p.m)), du(p.u.size()), dx(p.x.size()), dy = p.dy,
-                                                                                                  through(y.size());
-      auto const run = [&] {
-        update_reflections(ex, a);
-        graft::adapted_linear(ex, layer, a, p.vx(), view(y, p.T, p.m));
-        return inner_product(y, p.dy);
-      };
-      run();
-      graft::adapted_linear_backward(ex, layer, graft::trained{a, graft::hra_gradients{view(du, n, r)}, {}}, p.vx(),
-                                     view(dy, p.T, p.m), view(dx, p.T, n));
-      double const bound = 256 * (0x1p-34 + 0x1p-53 * 0x1p17);
-      CHECK(gradient_error(p.u, du, run) <= 16 * bound);  // second derivatives grow with 1 / |u|^2, here below 16
-      CHECK(gradient_error(p.x, dx, run) <= bound);
-      run();
-      std::vector<double> const outputs = y, W = p.W;
-      std::vector<double> D(W.size());
-      graft::delta_weight(ex, a, view(W, p.m, n), view(D, p.m, n));
-      merge(ex, a, p.vW());
-      auto const merged = p.W;
-      layer_of(merged, p.m, n).forward(p.vx(), view(through, p.T, p.m));
-      CHECK(distance(outputs, through) <= 256 * static_cast<double>(n) * 0x1p-53);
-      for (std::size_t i = 0; i < D.size(); ++i) D[i] += W[i];
-      CHECK(distance(merged, D) <= 64 * static_cast<double>(n) * 0x1p-53);
-      unmerge(ex, a, p.vW());
-      CHECK(distance(W, p.W) <= 256 * static_cast<double>(n) * 0x1p-53);
-
-      std::vector<std::vector<double>> expected;
-      for_each_executor([&](std::string const& name, auto const& e) {
-        INFO(name << ", r = " << r);
-        reflecting<float> q{n, r, 6, 530, gram_schmidt};
-        auto const b = q.adapter();
-        update_reflections(e, b);
-        std::vector<float> turned(q.x.size()), dxq(q.x.size()), duq(q.u.size());
-        transform_input(e, b, q.vx(), view(turned, q.T, n));
-        backward_input(e, b, q.vx(), as_const(view(turned, q.T, n)), graft::hra_gradients{view(duq, n, r)},
-                       view(dxq, q.T, n));
-        merge(e, b, q.vW());
-        std::vector<std::vector<double>> got;
-        for (auto const* v : {&q.vectors, &q.spread, &turned, &dxq, &duq, &q.W}) got.emplace_back(v->begin(), v->end());
-        if (expected.empty()) expected = got;
-        CHECK(got == expected);
-      });
-    }
-  // A fresh one changes nothing.
-  reflecting<float> fresh{8, 4, 3, 2, false};
-  initialize(graft::serial{}, fresh.adapter(), graft::repeated_reflections{1, 2});
-  CHECK(fresh.u[0] == fresh.u[1]);
-  CHECK(fresh.u[0] != fresh.u[2]);
-  std::vector<float> turned(fresh.x.size());
-  transform_input(graft::serial{}, fresh.adapter(), fresh.vx(), view(turned, 2, 8));
-  for (std::size_t i = 0; i < turned.size(); ++i) CHECK(std::abs(turned[i] - fresh.x[i]) <= 64 * 0x1p-24F * 4);
-  reflecting<float> odd{8, 3, 3, 2, false};
-  CHECK_THROWS_MATCHES(
-      initialize(graft::serial{}, odd.adapter(), graft::repeated_reflections{}), graft::argument_error,
-      Catch::Matchers::Message("graft::initialize: u[8, 3] has an odd rank; pairs of equal columns need an even "
-                               "rank and no Gram-Schmidt"));
-}
-
 TEST_CASE("several rotations and a LoRA: merging in the order of the forward gives its outputs",
           "[adapters][boft][oft]") {
   butterfly<double> p{{2, 4, 4}, 6, 3};
@@ -495,17 +280,6 @@ TEST_CASE("BOFT and OFT: every executor has the bits of reference, also in 16 bi
     oft_of(float{});
     oft_of(bfloat16{});
   }
-}
-
-TEST_CASE("COFT scales only blocks that turn too far", "[adapters][oft]") {
-  for_each_executor([&](std::string const& name, auto const& ex) {
-    INFO(name);
-    // Rows of length 5 and 1/2; the limit is eps / sqrt(2 rows) = 2 / sqrt(4) = 1.
-    std::vector<double> v{3, 0, 4, 0, 0.5, 0}, r(18);
-    graft::project(ex, oft{view(v, 2, 3), 6, 3, 0, blocks_view(r.data(), 2, 3)}, 2.0);
-    std::vector<double> const expected{0.6, 0, 0.8, 0, 0.5, 0};
-    for (std::size_t i = 0; i < v.size(); ++i) CHECK(std::abs(v[i] - expected[i]) <= 4 * 0x1p-53);
-  });
 }
 
 TEST_CASE("BOFT and OFT: what does not fit is refused before anything is written", "[adapters][boft][oft]") {

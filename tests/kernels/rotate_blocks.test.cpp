@@ -1,12 +1,9 @@
 #include <graft/kernels/cayley.hpp>
-#include <graft/kernels/cayley_backward.hpp>
-#include <graft/kernels/invert_blocks.hpp>
 #include <graft/kernels/rotate_blocks.hpp>
 
-#include <array>
+#include <algorithm>
 #include <cmath>
-#include <cstring>
-#include <limits>
+#include <cstddef>
 #include <string>
 #include <vector>
 
@@ -70,25 +67,7 @@ void compare(tally& t) {
   }
 }
 
-/// Skew parameters, their rotations.
-template <class S>
-std::vector<S> rotations_of(std::vector<S> const& packed, index_t blocks, index_t b) {
-  std::vector<S> r(static_cast<std::size_t>(blocks * b * b));
-  graft::kernels::cayley(graft::serial{}, view(packed, blocks, b * (b - 1) / 2), blocks_view(r.data(), blocks, b));
-  return r;
-}
-
 }  // namespace
-
-TEST_CASE("the features of a butterfly factor are those that PEFT numbers", "[kernels][rotate_blocks]") {
-  // block_butterfly_perm(16, D / 2^f, 2): where the elements of the blocks are taken from.
-  std::array<std::array<index_t, 16>, 3> const perm{{{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15},
-                                                     {0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15},
-                                                     {0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15}}};
-  for (index_t f = 0; f < 3; ++f)
-    for (index_t e = 0; e < 16; ++e)
-      CHECK(perm[static_cast<std::size_t>(f)][static_cast<std::size_t>(block_feature(f, 4, e / 4, e % 4))] == e);
-}
 
 TEST_CASE("rotate_blocks, checked by hand", "[kernels][rotate_blocks]") {
   // Quarter turns of (0, 1), (2, 3), then of (0, 2), (1, 3): factor 1 acts first.
@@ -172,18 +151,6 @@ TEST_CASE("rotate_blocks is the dense product within its bound, and its own tran
   }
 }
 
-TEST_CASE("a butterfly reaches every output from every input with log2(D) + 1 factors, and not with fewer",
-          "[kernels][rotate_blocks]") {
-  for (index_t const N : {1, 2, 3, 4}) {
-    rotation_shape const s{N, 8, 4};
-    std::vector<float> const r(s.size(), 1.0F);
-    auto const dense = dense_rotation(factors_view(r.data(), s));
-    std::size_t reached = 0;
-    for (double const e : dense) reached += e != 0 ? 1 : 0;
-    CHECK(reached == static_cast<std::size_t>(32 * 4 * (index_t{1} << (N - 1))));
-  }
-}
-
 TEST_CASE("rotate_blocks: rows do not know each other, factors may be split, scratch is what was announced",
           "[kernels][rotate_blocks]") {
   for (rotation_shape const& s : {rotation_shape{3, 8, 4}, {2, 4, 32}, {2, 2, 6}}) {
@@ -255,207 +222,6 @@ TEST_CASE("rotate_blocks_gradient sums inputs times gradients, also of shared bl
       CHECK(d == first);
     });
   }
-}
-
-TEST_CASE("cayley, checked by hand: two features turn by twice the arc tangent", "[kernels][cayley]") {
-  // (I - Q)(I + Q)^-1 with Q = [[0, 1/2], [-1/2, 0]]: [[3, -4], [4, 3]] / 5.
-  for_each_executor([&](std::string const& name, auto const& ex) {
-    INFO(name);
-    std::vector<double> const v{0.5}, A{7, 2, 1, 9};  // (A - A^T) / 2 = Q
-    std::vector<double> r(4), again(4), series(4);
-    graft::kernels::cayley(ex, view(v, 1, 1), blocks_view(r.data(), 1, 2));
-    CHECK(std::abs(r[0] - 0.6) < 0x1p-50);
-    CHECK(std::abs(r[1] + 0.8) < 0x1p-50);
-    CHECK(std::abs(r[2] - 0.8) < 0x1p-50);
-    CHECK(std::abs(r[3] - 0.6) < 0x1p-50);
-    graft::kernels::cayley(ex, blocks_view(A.data(), 1, 2), blocks_view(again.data(), 1, 2));
-    CHECK(again == r);
-    // Q^2 = -1/4 I: I; I + 2 Q; I + 2 Q + 2 Q^2 + Q^3 twice; I + 2 Q + 2 Q^2 + 2 Q^3 + Q^4. Exact in double.
-    std::vector<std::vector<double>> const expected{{1, 0, 0, 1},
-                                                    {1, 1, -1, 1},
-                                                    {0.5, 0.875, -0.875, 0.5},
-                                                    {0.5, 0.875, -0.875, 0.5},
-                                                    {0.5625, 0.75, -0.75, 0.5625}};
-    for (int terms = 1; terms <= 5; ++terms) {
-      graft::kernels::cayley_neumann(ex, view(v, 1, 1), terms, blocks_view(series.data(), 1, 2));
-      CHECK(series == expected[static_cast<std::size_t>(terms - 1)]);
-    }
-  });
-}
-
-TEST_CASE("cayley: orthogonal within its bound, determinant 1, the series goes to the transpose", "[kernels][cayley]") {
-  for (index_t const b : {1, 2, 3, 8, 32, 33})
-    for (float const size : {0.01F, 1.0F, 30.0F}) {
-      index_t const D = 5, p = b * (b - 1) / 2;
-      std::vector<float> v = random_numbers<float>(D * p, static_cast<std::uint64_t>(b));
-      for (float& e : v) e *= size / std::sqrt(static_cast<float>(b));
-      std::vector<float> const r = rotations_of(v, D, b);
-      for (index_t k = 0; k < D; ++k) {
-        double square = 0;
-        for (index_t i = 0; i < p; ++i)
-          square += 2 * std::pow(static_cast<double>(v[static_cast<std::size_t>(k * p + i)]), 2);
-        double const norm = 1 + std::sqrt(square);
-        double const bound = 8 * static_cast<double>(b) * 0x1p-24 * norm * norm;
-        std::vector<double> m(static_cast<std::size_t>(b * b));
-        for (std::size_t i = 0; i < m.size(); ++i)
-          m[i] = static_cast<double>(r[static_cast<std::size_t>(k * b * b) + i]);
-        for (index_t i = 0; i < b; ++i)
-          for (index_t j = 0; j < b; ++j) {
-            double sum = i == j ? -1 : 0;
-            for (index_t l = 0; l < b; ++l)
-              sum += m[static_cast<std::size_t>(l * b + i)] * m[static_cast<std::size_t>(l * b + j)];
-            CHECK(std::abs(sum) <= bound);
-          }
-        double determinant = 1;
-        for (index_t i = 0; i < b; ++i) {  // elimination with pivots
-          index_t best = i;
-          for (index_t l = i; l < b; ++l)
-            if (std::abs(m[static_cast<std::size_t>(l * b + i)]) > std::abs(m[static_cast<std::size_t>(best * b + i)]))
-              best = l;
-          if (best != i) determinant = -determinant;
-          for (index_t j = 0; j < b; ++j)
-            std::swap(m[static_cast<std::size_t>(i * b + j)], m[static_cast<std::size_t>(best * b + j)]);
-          determinant *= m[static_cast<std::size_t>(i * b + i)];
-          for (index_t l = i + 1; l < b; ++l) {
-            double const factor = m[static_cast<std::size_t>(l * b + i)] / m[static_cast<std::size_t>(i * b + i)];
-            for (index_t j = i; j < b; ++j)
-              m[static_cast<std::size_t>(l * b + j)] -= factor * m[static_cast<std::size_t>(i * b + j)];
-          }
-        }
-        CHECK(std::abs(determinant - 1) <= static_cast<double>(b) * bound);
-      }
-      if (size > 0.1F) continue;
-      std::vector<float> series(r.size());
-      graft::kernels::cayley_neumann(graft::serial{}, view(v, D, p), 12, blocks_view(series.data(), D, b));
-      for (index_t k = 0; k < D; ++k)
-        for (index_t i = 0; i < b; ++i)
-          for (index_t j = 0; j < b; ++j)
-            CHECK(std::abs(series[static_cast<std::size_t>((k * b + i) * b + j)] -
-                           r[static_cast<std::size_t>((k * b + j) * b + i)]) <= 32 * static_cast<float>(b) * 0x1p-24F);
-    }
-}
-
-TEST_CASE("cayley, its series and their gradients: every executor has the bits of reference; gradients are differences",
-          "[kernels][cayley]") {
-  for (index_t const b : {1, 2, 5, 17}) {
-    index_t const D = 3, p = b * (b - 1) / 2;
-    std::vector<double> packed = random_numbers<double>(D * p, 1), square = random_numbers<double>(D * b * b, 2);
-    for (double& e : packed) e *= 0.2;
-    for (double& e : square) e *= 0.2;
-    std::vector<double> const g = random_numbers<double>(D * b * b, 3);
-    auto const gradient = blocks_view(g.data(), D, b);
-    auto const loss = [&](auto const& parameters, int terms) {
-      std::vector<double> r(g.size());
-      if (terms == 0) graft::kernels::cayley(graft::reference{}, parameters, blocks_view(r.data(), D, b));
-      else graft::kernels::cayley_neumann(graft::reference{}, parameters, terms, blocks_view(r.data(), D, b));
-      double sum = 0;
-      for (std::size_t i = 0; i < g.size(); ++i) sum += g[i] * r[i];
-      return sum;
-    };
-    for (int const terms : {0, 1, 2, 3, 5, 9}) {
-      auto const check = [&](std::vector<double>& values, auto const& as_view) {
-        std::vector<double> first;
-        for_each_executor([&](std::string const& name, auto const& ex) {
-          INFO(name << ", b = " << b << ", terms = " << terms);
-          std::vector<double> d(values.size()), r(g.size());
-          if (terms == 0) {
-            graft::kernels::cayley(ex, as_view(values.data()), blocks_view(r.data(), D, b));
-            graft::kernels::cayley_backward(ex, graft::as_const(blocks_view(r.data(), D, b)), gradient,
-                                            as_view(d.data()));
-          } else
-            graft::kernels::cayley_neumann_backward(ex, as_view(values.data()), terms, gradient, as_view(d.data()));
-          if (first.empty()) first = d;
-          CHECK(d == first);
-        });
-        // The step is 2^-17; third derivatives of order 1 leave its square.
-        for (std::size_t i = 0; i < values.size(); i += values.size() > 200 ? 7 : 1) {
-          double const before = values[i];
-          values[i] = before + 0x1p-17;
-          double const up = loss(as_view(values.data()), terms);
-          values[i] = before - 0x1p-17;
-          double const down = loss(as_view(values.data()), terms);
-          values[i] = before;
-          double const size = static_cast<double>(b) * static_cast<double>(b);
-          CHECK(std::abs((up - down) * 0x1p16 - first[i]) <= 64 * size * (0x1p-34 + 0x1p-53 * 0x1p17));
-        }
-      };
-      check(packed, [&](double* data) { return view(data, D, p); });
-      check(square, [&](double* data) { return blocks_view(data, D, b); });
-    }
-  }
-}
-
-TEST_CASE("cayley and its series: every executor, instruction set and scalar has the bits of reference",
-          "[kernels][cayley][parity]") {
-  auto const compare = []<class P, class R>(P, R) {
-    for (index_t const b : {0, 1, 2, 3, 8, 17, 32})
-      for (index_t const D : {0, 1, 5, 16, 33}) {
-        index_t const p = b * (b - 1) / 2;
-        std::vector<P> const packed = random_numbers<P>(2 * D * p, 1), square = random_numbers<P>(D * b * b, 2);
-        for (int const terms : {0, 1, 2, 5}) {
-          // Packed numbers apart, blocks of R transposed in memory.
-          auto const strided = view(packed.data(), graft::dynamic_extents<2>(D, p), {2 * p, 2});
-          std::vector<R> expected(static_cast<std::size_t>(2 * D * b * b)), got(expected.size());
-          auto const run = [&](auto const& ex, std::vector<R>& out, auto const& call) {
-            auto const first = view(out.data(), graft::dynamic_extents<3>(D, b, b), {b * b, 1, b});
-            auto const second = view(out.data() + D * b * b, graft::dynamic_extents<3>(D, b, b), {b * b, b, 1});
-            call(ex, strided, first);
-            call(ex, blocks_view(square.data(), D, b), second);
-          };
-          run(graft::reference{}, expected, [&](auto const& ex, auto const& v, auto const& r) {
-            if (terms == 0) graft::kernels::cayley.generic(ex, v, r);
-            else graft::kernels::cayley_neumann.generic(ex, v, terms, r);
-          });
-          auto const call = [&](auto const& ex, auto const& v, auto const& r) {
-            if (terms == 0) graft::kernels::cayley(ex, v, r);
-            else graft::kernels::cayley_neumann(ex, v, terms, r);
-          };
-          auto const same = [&] {
-            for (std::size_t i = 0; i < got.size(); ++i)
-              if (std::memcmp(&got[i], &expected[i], sizeof(R)) != 0) return false;
-            return true;
-          };
-          for_each_executor([&](std::string const& name, auto const& ex) {
-            INFO(name << ", b = " << b << ", D = " << D << ", terms = " << terms);
-            run(ex, got, call);
-            CHECK(same());
-          });
-          for_each_isa([&](std::string const& level) {
-            INFO(level << ", b = " << b << ", D = " << D << ", terms = " << terms);
-            run(graft::serial{}, got, call);
-            CHECK(same());
-          });
-        }
-      }
-  };
-  compare(float{}, float{});
-  compare(bfloat16{}, float16{});
-}
-
-TEST_CASE("invert_blocks gives inverses, with pivots where they are needed", "[kernels][invert_blocks]") {
-  for_each_executor([&](std::string const& name, auto const& ex) {
-    INFO(name);
-    std::vector<float> const r{0, 2, 4, 0, 1, 2, 3, 4};
-    std::vector<float> m(8);
-    graft::kernels::invert_blocks(ex, blocks_view(r.data(), 2, 2), blocks_view(m.data(), 2, 2));
-    CHECK(m == std::vector<float>{0, 0.25F, 0.5F, 0, -2, 1, 1.5F, -0.5F});
-  });
-  index_t const b = 24;
-  std::vector<double> const r = random_numbers<double>(2 * b * b, 1);
-  std::vector<double> m(r.size());
-  graft::kernels::invert_blocks(graft::serial{}, blocks_view(r.data(), 2, b), blocks_view(m.data(), 2, b));
-  for (index_t k = 0; k < 2; ++k)
-    for (index_t i = 0; i < b; ++i)
-      for (index_t j = 0; j < b; ++j) {
-        double sum = i == j ? -1 : 0, size = 1;
-        for (index_t l = 0; l < b; ++l) {
-          double const term =
-              r[static_cast<std::size_t>((k * b + i) * b + l)] * m[static_cast<std::size_t>((k * b + l) * b + j)];
-          sum += term;
-          size += std::abs(term);
-        }
-        CHECK(std::abs(sum) <= 8 * static_cast<double>(b * b) * 0x1p-53 * size);
-      }
 }
 
 TEST_CASE("rotations: what does not fit is refused before anything is written", "[kernels][rotate_blocks][cayley]") {
