@@ -26,11 +26,11 @@ using graft::oft;
 using graft::view;
 using namespace tests;
 
-TEST_CASE("BOFT and OFT, checked by hand", "[adapters][boft][oft]") {
+TEST_CASE("BOFT, checked by hand", "[adapters][boft]") {
   // Q = [[0, 1], [-1, 0]] turns by a quarter: R = [[0, -1], [1, 0]].
   for_each_executor([&](std::string const& name, auto const& ex) {
     INFO(name);
-    std::vector<float> const A{0, 2, 0, 0}, s{2, 3}, v{1}, x{1, 2}, W{5, 6, 7, 8};
+    std::vector<float> const A{0, 2, 0, 0}, s{2, 3}, x{1, 2}, W{5, 6, 7, 8};
     std::vector<float> r(4), turned(2), y{10, 20}, kept(2), merged = W, delta(4);
     boft const a{factors_view(A.data(), {1, 1, 2}), view(s), factors_view(r.data(), {1, 1, 2})};
     CHECK(a.in_features() == 2);
@@ -50,64 +50,15 @@ TEST_CASE("BOFT and OFT, checked by hand", "[adapters][boft][oft]") {
     CHECK(merged == W);
     delta_weight(ex, a, view(W, 2, 2), view(delta, 2, 2));
     CHECK(delta == std::vector<float>{-17, 4, -31, 13});
-
-    // The same turn by OFT; two blocks share it.
-    std::vector<float> const x4{1, 2, 3, 4};
-    std::vector<float> turned4(4), W4{5, 6, 7, 8};
-    oft const o{view(v, 1, 1), 4, 2, 0, blocks_view(r.data(), 1, 2)};
-    CHECK(o.blocks() == 2);
-    CHECK(parameter_count(o) == 1);
-    update_rotations(ex, o);
-    transform_input(ex, o, view(x4, 1, 4), view(turned4, 1, 4));
-    CHECK(turned4 == std::vector<float>{2, -1, 4, -3});
-    merge(ex, o, view(W4, 1, 4));
-    CHECK(W4 == std::vector<float>{-6, 5, -8, 7});
-    unmerge(ex, o, view(W4, 1, 4));
-    CHECK(W4 == std::vector<float>{5, 6, 7, 8});
-    // The series turns the other way: I + 2 Q with 2 terms, whose inverse is exact in double.
-    oft const series{view(v, 1, 1), 4, 2, 2, blocks_view(r.data(), 1, 2)};
-    update_rotations(ex, series);
-    CHECK(r == std::vector<float>{1, 2, -2, 1});
-    merge(ex, series, view(W4, 1, 4));
-    CHECK(W4 == std::vector<float>{17, -4, 23, -6});
-    unmerge(ex, series, view(W4, 1, 4));
-    for (std::size_t i = 0; i < 4; ++i) CHECK(std::abs(W4[i] - static_cast<float>(5 + i)) <= 4 * 23 * 0x1p-24F);
   });
 }
 
-TEST_CASE("rotating activations is rotating the weight; unmerging takes it back; a fresh one changes nothing",
-          "[adapters][boft][oft]") {
-  auto const law = [](auto& p, auto const& a, index_t n) {
-    graft::serial const ex;
-    update_rotations(ex, a);
-    std::vector<double> y(static_cast<std::size_t>(p.T * p.m)), through(y.size()), D(p.W.size());
-    auto const layer = layer_of(p.W, p.m, n);
-    graft::adapted_linear(ex, layer, a, p.vx(), view(y, p.T, p.m));
-    std::vector<double> const W = p.W;
-    graft::delta_weight(ex, a, view(W, p.m, n), view(D, p.m, n));
-    merge(ex, a, p.vW());
-    auto const merged = p.W;
-    layer_of(merged, p.m, n).forward(p.vx(), view(through, p.T, p.m));
-    // Chains of n products twice, in double.
-    double const bound = 64 * static_cast<double>(n) * 0x1p-53;
-    CHECK(distance(y, through) <= bound);
-    for (std::size_t i = 0; i < D.size(); ++i) D[i] += W[i];
-    CHECK(distance(merged, D) <= bound);
-    unmerge(ex, a, p.vW());
-    CHECK(distance(W, p.W) <= 64 * bound);
-    initialize(ex, a);
-    merge(ex, a, p.vW());
-    CHECK(distance(W, p.W) <= 64 * bound);
-  };
+TEST_CASE("BOFT: rotating activations is rotating the weight; unmerging takes it back; a fresh one changes nothing",
+          "[adapters][boft]") {
   for (rotation_shape const& s : {rotation_shape{1, 3, 5}, {3, 8, 4}, {4, 8, 2}, {2, 2, 16}}) {
     butterfly<double> p{s, 7, 5};
-    law(p, p.adapter(), s.n());
+    turns_its_weight(p, p.adapter(), s.n());
   }
-  for (int const terms : {0, 1, 2, 5, 8})
-    for (index_t const rows : {1, 4}) {
-      orthogonal<double> p{4, 6, rows, 7, 5, terms};
-      law(p, p.adapter(), p.n());
-    }
 }
 
 TEST_CASE("BOFT: gradients of parameters, s and x are differences of the loss", "[adapters][boft]") {
@@ -220,25 +171,10 @@ TEST_CASE("several rotations and a LoRA: merging in the order of the forward giv
   CHECK(distance(y, through) <= 128 * static_cast<double>(n) * 0x1p-53);
 }
 
-TEST_CASE("BOFT and OFT: every executor has the bits of reference, also in 16 bits and over many tokens",
-          "[adapters][boft][oft][parity]") {
-  auto const compare = [](auto const& run) {
-    using outputs = std::vector<std::vector<float>>;
-    outputs expected;
-    for_each_executor([&](std::string const& name, auto const& ex) {
-      INFO(name);
-      outputs const got = run(ex);
-      if (expected.empty()) expected = got;
-      CHECK(got == expected);
-    });
-  };
-  auto const floats = []<class S>(std::vector<S> const& v) {
-    std::vector<float> out;
-    for (S const e : v) out.push_back(graft::load_as<float>(e));
-    return out;
-  };
+TEST_CASE("BOFT: every executor has the bits of reference, also in 16 bits and over many tokens",
+          "[adapters][boft][parity]") {
   auto const boft_of = [&]<class S>(S, index_t T) {
-    compare([&](auto const& ex) {
+    same_everywhere([&](auto const& ex) {
       butterfly<S> p{{3, 8, 4}, 5, T};
       auto const a = p.adapter();
       update_rotations(ex, a);
@@ -258,31 +194,9 @@ TEST_CASE("BOFT and OFT: every executor has the bits of reference, also in 16 bi
   boft_of(float{}, 530);  // more tokens than go back together
   boft_of(bfloat16{}, 6);
   boft_of(double{}, 2);
-  for (int const terms : {0, 5}) {
-    auto const oft_of = [&]<class S>(S) {
-      compare([&](auto const& ex) {
-        orthogonal<S> p{6, 8, 1, 5, 4, terms};
-        auto const a = p.adapter();
-        graft::project(ex, a, 0.5);
-        update_rotations(ex, a);
-        std::vector<S> turned(p.x.size()), dx(p.x.size()), d(p.parameters.size()), D(p.W.size());
-        transform_input(ex, a, p.vx(), view(turned, p.T, p.n()));
-        backward_input(ex, a, p.vx(), as_const(view(turned, p.T, p.n())),
-                       graft::oft_gradients{view(d.data(), 1, p.b * (p.b - 1) / 2)}, view(dx, p.T, p.n()));
-        delta_weight(ex, a, as_const(p.vW()), view(D, p.m, p.n()));
-        merge(ex, a, p.vW());
-        auto const merged = p.W;
-        unmerge(ex, a, p.vW());
-        return std::vector{floats(p.parameters), floats(p.rotations), floats(turned), floats(dx), floats(d), floats(D),
-                           floats(merged),       floats(p.W)};
-      });
-    };
-    oft_of(float{});
-    oft_of(bfloat16{});
-  }
 }
 
-TEST_CASE("BOFT and OFT: what does not fit is refused before anything is written", "[adapters][boft][oft]") {
+TEST_CASE("BOFT: what does not fit is refused before anything is written", "[adapters][boft]") {
   std::vector<float> parameters(64, 0.1F), rotations(64, 2.0F), s(3, 1.0F), x(16, 1.0F), w(48, 3.0F);
   graft::serial const ex;
   auto const refused = [&](auto const& call, std::string const& sentence) {
@@ -303,22 +217,4 @@ TEST_CASE("BOFT and OFT: what does not fit is refused before anything is written
           "graft::merge: the 2 blocks of R[1, 2, 4, 4] do not cover the 16 features of W[3, 16]");
   refused([&] { static_cast<void>(output_rows(of({1, 2, 4}, {1, 2, 4}), 1, 3)); },
           "graft::output_rows: rows 1 + 3 of [3]");
-  refused([&] { update_rotations(ex, oft{view(parameters, 1, 64), 16, 5, 0, blocks_view(rotations.data(), 1, 5)}); },
-          "graft::update_rotations: blocks of 5 do not divide the 16 features");
-  refused(
-      [&] { update_rotations(ex, oft{view(parameters.data(), 3, 6), 16, 4, 0, blocks_view(rotations.data(), 3, 4)}); },
-      "graft::update_rotations: the parameters[3, 6] are for 3 blocks but there are 4; one may stand for all");
-  refused(
-      [&] { update_rotations(ex, oft{view(parameters.data(), 4, 5), 16, 4, 0, blocks_view(rotations.data(), 4, 4)}); },
-      "graft::update_rotations: the parameters[4, 5] has 5 numbers a block but the rotations[4, 4, 4] has blocks of 4 "
-      "x 4, "
-      "which take 6");
-  refused(
-      [&] { update_rotations(ex, oft{view(parameters.data(), 4, 6), 16, 4, 65, blocks_view(rotations.data(), 4, 4)}); },
-      "graft::update_rotations: the number of terms is 65 but must be 0 (exact) to 64");
-  refused(
-      [&] {
-        graft::project(ex, oft{view(parameters.data(), 4, 6), 16, 4, 0, blocks_view(rotations.data(), 4, 4)}, -1.0);
-      },
-      "graft::project: eps is -1 but must not be negative");
 }

@@ -73,3 +73,33 @@ TEST_CASE("layer_norm and rms_norm: gradients are differences; rows do not know 
     law(graft::rms_norm{view(w), 0.1}, false);
   }
 }
+
+TEST_CASE("layer_norm and rms_norm: every executor has the bits of reference, also in 16 bits",
+          "[adapters][ln_tuning][parity]") {
+  same_everywhere([]<class S>(auto const& ex, S) {
+    constexpr index_t tokens = 530, features = 36;
+    std::vector<S> const weight = random_numbers<S>(features, 1), bias = random_numbers<S>(features, 3),
+                         x = random_numbers<S>(tokens * features, 4), dy = random_numbers<S>(tokens * features, 5);
+    std::vector<S> y(x.size()), dx(x.size()), dw(weight.size()), db(weight.size());
+    auto const vx = view(x, tokens, features), vdy = view(dy, tokens, features);
+    graft::layer_norm const norm{view(weight), view(bias), 1e-5};
+    graft::rms_norm const rms{view(weight), 1e-6};
+    normalize(ex, norm, vx, view(y, tokens, features));
+    auto const centred = y;
+    backward(ex, norm, vx, vdy, graft::norm_gradients{view(dw), view(db)}, view(dx, tokens, features));
+    normalize(ex, rms, vx, view(y, tokens, features));
+    backward(ex, rms, vx, vdy, graft::norm_gradients<decltype(view(dw))>{view(dw), {}}, view(dx, tokens, features));
+    return floats(centred, y, dw, db, dx);
+  });
+}
+
+TEST_CASE("layer_norm and rms_norm: what does not fit is refused before anything is written", "[adapters][ln_tuning]") {
+  std::vector<float> v(8, 1.0F), y(8, 3.0F);
+  graft::serial const ex;
+  auto const refused = [&](auto const& call, std::string const& sentence) {
+    CHECK_THROWS_MATCHES(call(), graft::error, Catch::Matchers::Message(sentence));
+    CHECK(y == std::vector<float>(8, 3.0F));
+  };
+  refused([&] { normalize(ex, graft::rms_norm{view(v)}, view(y, 2, 4), view(y, 2, 4)); },
+          "graft::kernels::rms_norm: extent 0 of weight[8] is 8 but extent 1 of x[2, 4] is 4; they must be equal");
+}

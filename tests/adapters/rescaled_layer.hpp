@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <string>
 #include <vector>
 
 #include <catch2/catch_test_macros.hpp>
@@ -104,6 +105,32 @@ template <class A>
   for (std::size_t i = 0; i < W.size(); ++i) far = std::max(far, std::abs(W[i] - p.W[i]));
   for (std::size_t i = 0; i < bias.size(); ++i) far = std::max(far, std::abs(bias[i] - p.bias[i]));
   return far;
+}
+
+/// run(ex, S{}) gives the same on every executor, in fp32, in bfloat16 and in double.
+template <class Run>
+void same_everywhere(Run const& run) {
+  auto const compare = [&]<class S>(S type) {
+    std::vector<std::vector<float>> expected;
+    for_each_executor([&](std::string const& name, auto const& ex) {
+      INFO(name);
+      std::vector<std::vector<float>> const got = run(ex, type);
+      if (expected.empty()) expected = got;
+      CHECK(got == expected);
+    });
+  };
+  compare(float{});
+  compare(graft::bfloat16{});
+  compare(double{});
+}
+template <class... S>
+[[nodiscard]] std::vector<std::vector<float>> floats(std::vector<S> const&... v) {
+  auto const widened = [](auto const& one) {
+    std::vector<float> out;
+    for (auto const e : one) out.push_back(graft::load_as<float>(e));
+    return out;
+  };
+  return {widened(v)...};
 }
 
 }  // namespace tests

@@ -6,21 +6,35 @@
 #include <vector>
 
 #include <catch2/catch_test_macros.hpp>
-#include <graft/adapters/ia3.hpp>
-#include <graft/adapters/ln_tuning.hpp>
 
 #include "adapters/problem.hpp"
 #include "adapters/rescaled_layer.hpp"
 
 using graft::as_const;
-using graft::bfloat16;
-using graft::ia3;
-using graft::ia3_feedforward;
 using graft::index_t;
 using graft::none;
 using graft::road;
 using graft::view;
 using namespace tests;
+
+TEST_CASE("RoAd, checked by hand", "[adapters][road]") {
+  for_each_executor([&](std::string const& name, auto const& ex) {
+    INFO(name);
+    std::vector<float> const theta{0}, alpha{2}, W{1, 2, 3, 4}, x{1, 1};
+    std::vector<float> y{1, 2}, w = W, factors(4);
+    // No turn, twice as long.
+    road const r{view(theta), view(alpha), 2, view(factors, 2, 2)};
+    update_factors(ex, r);
+    CHECK(factors == std::vector<float>{2, 2, 0, 0});
+    // By hand: c = (3, 5), s = (4, 6): (1, 2) -> (3 - 8, 10 + 6).
+    factors = {3, 5, 4, 6};
+    transform_output(ex, r, view(x, 1, 2), view(y, 1, 2));
+    CHECK(y == std::vector<float>{-5, 16});
+    merge(ex, r, view(w, 2, 2));
+    CHECK(w == std::vector<float>{-9, -10, 21, 32});
+    CHECK(parameter_count(r) == 2);
+  });
+}
 
 TEST_CASE("RoAd: gradients are differences for all three sizes; merging gives the outputs, unmerging takes it back",
           "[adapters][road]") {
@@ -50,62 +64,42 @@ TEST_CASE("RoAd: gradients are differences for all three sizes; merging gives th
   }
 }
 
-TEST_CASE("rescaling: every executor has the bits of reference, also in 16 bits",
-          "[adapters][ia3][road][ln_tuning][parity]") {
-  auto const floats = []<class S>(std::vector<S> const& v) {
-    std::vector<float> out;
-    for (S const e : v) out.push_back(graft::load_as<float>(e));
-    return out;
+TEST_CASE("RoAd: every executor has the bits of reference, also in 16 bits", "[adapters][road][parity]") {
+  same_everywhere([]<class S>(auto const& ex, S) {
+    constexpr index_t tokens = 530, features = 36;
+    std::vector<S> const theta = random_numbers<S>(features, 2), alpha = random_numbers<S>(features, 3),
+                         x = random_numbers<S>(tokens * features, 4);
+    std::vector<S> y = random_numbers<S>(tokens * features, 5), kept(y.size()), dtheta(theta.size()),
+                   dalpha(theta.size());
+    std::vector<S> W = random_numbers<S>(features * 7, 6), bias = random_numbers<S>(features, 7), D(W.size());
+    std::vector<float> factors(2 * features);
+    auto const vx = view(x, tokens, features);
+    auto const vy = view(y, tokens, features), vk = view(kept, tokens, features);
+    auto const vW = view(W, features, 7);
+    road const r{view(theta), view(alpha), 12, view(factors, 2, features)};
+    update_factors(ex, r);
+    transform_output(ex, r, vx, vy, vk);
+    auto const forward = y;
+    backward(ex, r, vx, vk, vy, graft::road_gradients{view(dtheta), view(dalpha)}, none);
+    merge(ex, r, vW, view(bias));
+    auto const merged = W;
+    delta_weight(ex, r, as_const(vW), view(D, features, 7));
+    unmerge(ex, r, vW, view(bias));
+    return floats(factors, forward, y, kept, dtheta, dalpha, merged, W, bias, D);
+  });
+}
+
+TEST_CASE("RoAd: what does not fit is refused before anything is written", "[adapters][road]") {
+  std::vector<float> v(8, 1.0F), factors(16, 4.0F);
+  graft::serial const ex;
+  auto const refused = [&](auto const& call, std::string const& sentence) {
+    CHECK_THROWS_MATCHES(call(), graft::error, Catch::Matchers::Message(sentence));
+    CHECK(factors == std::vector<float>(16, 4.0F));
   };
-  auto const compare = [&]<class S>(S) {
-    std::vector<std::vector<float>> expected;
-    for_each_executor([&](std::string const& name, auto const& ex) {
-      INFO(name);
-      constexpr index_t tokens = 530, features = 36;
-      std::vector<S> const l = random_numbers<S>(features, 1), theta = random_numbers<S>(features, 2);
-      std::vector<S> const alpha = random_numbers<S>(features, 3), x = random_numbers<S>(tokens * features, 4);
-      std::vector<S> y = random_numbers<S>(tokens * features, 5), kept(y.size()), dl(l.size()), dtheta(l.size()),
-                     dalpha(l.size());
-      std::vector<S> W = random_numbers<S>(features * 7, 6), bias = random_numbers<S>(features, 7), dx(y.size()),
-                     dw(l.size());
-      std::vector<S> D(W.size()), db(l.size()), normal(y.size());
-      std::vector<float> factors(2 * features);
-      std::vector<std::vector<float>> got;
-      auto const vx = view(x, tokens, features);
-      auto const vy = view(y, tokens, features), vk = view(kept, tokens, features);
-      auto const vW = view(W, features, 7);
-      road const r{view(theta), view(alpha), 12, view(factors, 2, features)};
-      update_factors(ex, r);
-      transform_output(ex, ia3{view(l)}, vx, vy, vk);
-      got.push_back(floats(y));
-      transform_output(ex, r, vx, vy);
-      got.push_back(floats(y));
-      backward(ex, r, vx, vk, vy, graft::road_gradients{view(dtheta), view(dalpha)}, none);
-      backward(ex, ia3{view(l)}, vx, vk, vy, graft::ia3_gradients{view(dl)}, none);
-      backward_input(ex, ia3_feedforward{view(l)}, vx, as_const(vy), graft::ia3_gradients{view(dl)},
-                     view(dx, tokens, features));
-      for (auto const* v : {&y, &kept, &dl, &dtheta, &dalpha, &dx}) got.push_back(floats(*v));
-      merge(ex, r, vW, view(bias));
-      merge(ex, ia3{view(l)}, vW, view(bias));
-      delta_weight(ex, r, as_const(vW), view(D, features, 7));
-      got.push_back(floats(W));
-      unmerge(ex, ia3{view(l)}, vW, view(bias));
-      unmerge(ex, r, vW, view(bias));
-      for (auto const* v : {&W, &bias, &D}) got.push_back(floats(*v));
-      graft::layer_norm const norm{view(l), view(alpha), 1e-5};
-      graft::rms_norm const rms{view(l), 1e-6};
-      normalize(ex, norm, vx, view(normal, tokens, features));
-      got.push_back(floats(normal));
-      backward(ex, norm, vx, as_const(vy), graft::norm_gradients{view(dw), view(db)}, view(dx, tokens, features));
-      normalize(ex, rms, vx, view(normal, tokens, features));
-      backward(ex, rms, vx, as_const(vy), graft::norm_gradients<decltype(view(dw))>{view(dw), {}},
-               view(dx, tokens, features));
-      for (auto const* v : {&normal, &dw, &db, &dx}) got.push_back(floats(*v));
-      if (expected.empty()) expected = got;
-      CHECK(got == expected);
-    });
-  };
-  compare(float{});
-  compare(bfloat16{});
-  compare(double{});
+  refused([&] { update_factors(ex, road{view(v.data(), 3), view(v.data(), 3), 2, view(factors, 2, 8)}); },
+          "graft::update_factors: theta[3] and the factors[2, 8] do not fit: theta has half, once or twice as many "
+          "numbers as there "
+          "are features, and the factors two rows of them");
+  refused([&] { update_factors(ex, road{view(v), view(v), 3, view(factors, 2, 8)}); },
+          "graft::update_factors: groups of 3 must be even and divide the 8 features of the factors[2, 8]");
 }

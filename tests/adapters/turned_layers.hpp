@@ -1,16 +1,20 @@
-// Layers whose inputs an adapter turns: everything that a BOFT or an OFT of one reads and writes, and the layer itself in double.
+// Layers whose inputs an adapter turns: everything that a BOFT or an OFT of one reads and writes, the layer itself in double, and
+// what their tests share.
 #pragma once
 
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <string>
 #include <vector>
 
+#include <catch2/catch_test_macros.hpp>
 #include <graft/adapters/boft.hpp>
 #include <graft/adapters/composition.hpp>
 #include <graft/adapters/oft.hpp>
 
+#include "support/executors.hpp"
 #include "support/random.hpp"
 #include "support/rotations.hpp"
 
@@ -87,6 +91,49 @@ template <class S>
     far = std::max(far, std::abs(a[i] - b[i]));
   }
   return far / most;
+}
+
+/// Rotating the activations of a layer is rotating its weight; unmerging takes it back; a fresh adapter changes nothing.
+template <class P, class A>
+void turns_its_weight(P& p, A const& a, graft::index_t n) {
+  graft::serial const ex;
+  update_rotations(ex, a);
+  std::vector<double> y(static_cast<std::size_t>(p.T * p.m)), through(y.size()), D(p.W.size());
+  auto const layer = layer_of(p.W, p.m, n);
+  graft::adapted_linear(ex, layer, a, p.vx(), graft::view(y, p.T, p.m));
+  std::vector<double> const W = p.W;
+  graft::delta_weight(ex, a, graft::view(W, p.m, n), graft::view(D, p.m, n));
+  merge(ex, a, p.vW());
+  auto const merged = p.W;
+  layer_of(merged, p.m, n).forward(p.vx(), graft::view(through, p.T, p.m));
+  // Chains of n products twice, in double.
+  double const bound = 64 * static_cast<double>(n) * 0x1p-53;
+  CHECK(distance(y, through) <= bound);
+  for (std::size_t i = 0; i < D.size(); ++i) D[i] += W[i];
+  CHECK(distance(merged, D) <= bound);
+  unmerge(ex, a, p.vW());
+  CHECK(distance(W, p.W) <= 64 * bound);
+  initialize(ex, a);
+  merge(ex, a, p.vW());
+  CHECK(distance(W, p.W) <= 64 * bound);
+}
+
+/// run(ex) gives the same on every executor.
+template <class Run>
+void same_everywhere(Run const& run) {
+  std::vector<std::vector<float>> expected;
+  for_each_executor([&](std::string const& name, auto const& ex) {
+    INFO(name);
+    std::vector<std::vector<float>> const got = run(ex);
+    if (expected.empty()) expected = got;
+    CHECK(got == expected);
+  });
+}
+template <class S>
+[[nodiscard]] std::vector<float> floats(std::vector<S> const& v) {
+  std::vector<float> out;
+  for (S const e : v) out.push_back(graft::load_as<float>(e));
+  return out;
 }
 
 }  // namespace tests

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include <catch2/catch_test_macros.hpp>
+#include <catch2/matchers/catch_matchers_exception.hpp>
 
 #include "kernels/parity.hpp"
 #include "support/rotations.hpp"
@@ -154,4 +155,19 @@ TEST_CASE("cayley and its series: every executor, instruction set and scalar has
   };
   compare(float{}, float{});
   compare(bfloat16{}, float16{});
+}
+
+TEST_CASE("cayley: what does not fit is refused before anything is written", "[kernels][cayley]") {
+  std::vector<float> const x(24, 1.0F);
+  std::vector<float> r(200, 3.0F);
+  graft::serial const ex;
+  auto const refused = [&](auto const& call, std::string const& sentence) {
+    CHECK_THROWS_MATCHES(call(), graft::error, Catch::Matchers::Message(sentence));
+    CHECK(r == std::vector<float>(200, 3.0F));
+  };
+  refused([&] { graft::kernels::cayley(ex, view(x, 3, 8), blocks_view(r.data(), 3, 4)); },
+          "graft::kernels::cayley: parameters[3, 8] has 8 numbers a block but R[3, 4, 4] has blocks of 4 x 4, which "
+          "take 6");
+  refused([&] { graft::kernels::cayley_neumann(ex, view(x, 4, 6), 0, blocks_view(r.data(), 4, 4)); },
+          "graft::kernels::cayley_neumann: the number of terms is 0 but must be 1 to 64");
 }

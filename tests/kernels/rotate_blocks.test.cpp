@@ -1,4 +1,3 @@
-#include <graft/kernels/cayley.hpp>
 #include <graft/kernels/rotate_blocks.hpp>
 
 #include <algorithm>
@@ -224,7 +223,7 @@ TEST_CASE("rotate_blocks_gradient sums inputs times gradients, also of shared bl
   }
 }
 
-TEST_CASE("rotations: what does not fit is refused before anything is written", "[kernels][rotate_blocks][cayley]") {
+TEST_CASE("rotate_blocks: what does not fit is refused before anything is written", "[kernels][rotate_blocks]") {
   std::vector<float> x(24, 1.0F), y(24, 2.0F), r(200, 3.0F);
   graft::serial const ex;
   auto const refused = [&](auto const& call, std::string const& sentence) {
@@ -251,11 +250,6 @@ TEST_CASE("rotations: what does not fit is refused before anything is written", 
       "graft::kernels::rotate_blocks: y[1, 12] is written but shares memory with x[1, 12]");
   refused([&] { rotate_blocks_back_add(ex, view(y, 2, 12), factors_view(r.data(), {1, 3, 4}), view(y, 2, 12)); },
           "graft::kernels::rotate_blocks_back_add: y[2, 12] is written but shares memory with x[2, 12]");
-  refused([&] { graft::kernels::cayley(ex, view(x, 3, 8), blocks_view(r.data(), 3, 4)); },
-          "graft::kernels::cayley: parameters[3, 8] has 8 numbers a block but R[3, 4, 4] has blocks of 4 x 4, which "
-          "take 6");
-  refused([&] { graft::kernels::cayley_neumann(ex, view(x, 4, 6), 0, blocks_view(r.data(), 4, 4)); },
-          "graft::kernels::cayley_neumann: the number of terms is 0 but must be 1 to 64");
   refused(
       [&] {
         graft::kernels::rotate_blocks_gradient(ex, view(x, 2, 12), view(x, 2, 12), 1, blocks_view(r.data(), 3, 4));
