@@ -13,6 +13,7 @@
 
 #include "kernels/parity.hpp"
 #include "support/rotations.hpp"
+#include "support/scratch.hpp"
 
 using graft::bfloat16;
 using graft::float16;
@@ -170,4 +171,21 @@ TEST_CASE("cayley: what does not fit is refused before anything is written", "[k
           "take 6");
   refused([&] { graft::kernels::cayley_neumann(ex, view(x, 4, 6), 0, blocks_view(r.data(), 4, 4)); },
           "graft::kernels::cayley_neumann: the number of terms is 0 but must be 1 to 64");
+}
+
+TEST_CASE("cayley and its series take the scratch that they announce", "[kernels][cayley]") {
+  auto const check = []<class S>(S, index_t D, index_t b) {
+    std::vector<S> const v = random_numbers<S>(D * b * (b - 1) / 2, 1);
+    std::vector<S> r(static_cast<std::size_t>(D * b * b));
+    takes_its_scratch(graft::kernels::cayley, view(v, D, b * (b - 1) / 2), blocks_view(r.data(), D, b));
+    takes_its_scratch(graft::kernels::cayley_neumann, view(v, D, b * (b - 1) / 2), 5, blocks_view(r.data(), D, b));
+  };
+  check(float{}, 5, 3);
+  check(float{}, 70, 24);  // several groups of sixteen, several workers
+  check(double{}, 5, 3);
+  index_t const b = 513;  // more than host bodies take
+  std::vector<float> const v = random_numbers<float>(b * (b - 1) / 2, 1);
+  std::vector<float> r(static_cast<std::size_t>(b * b));
+  takes_its_scratch(graft::kernels::cayley_neumann, view(v, 1, b * (b - 1) / 2), 1, blocks_view(r.data(), 1, b));
+  CHECK(graft::kernels::cayley.scratch_bytes(graft::serial{}, view(v.data(), 0, 3), blocks_view(r.data(), 0, 3)) == 0);
 }

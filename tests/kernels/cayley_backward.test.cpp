@@ -10,6 +10,7 @@
 #include "support/executors.hpp"
 #include "support/random.hpp"
 #include "support/rotations.hpp"
+#include "support/scratch.hpp"
 
 using graft::index_t;
 using graft::view;
@@ -63,4 +64,18 @@ TEST_CASE("cayley, its series and their gradients: every executor has the bits o
       check(square, [&](double* data) { return blocks_view(data, D, b); });
     }
   }
+}
+
+TEST_CASE("gradients of cayley and its series take the scratch that they announce", "[kernels][cayley]") {
+  auto const check = []<class S>(S, int terms) {
+    index_t const D = 5, b = 7, p = b * (b - 1) / 2;
+    std::vector<S> const v = random_numbers<S>(D * p, 1), g = random_numbers<S>(D * b * b, 2);
+    std::vector<S> d(v.size());
+    takes_its_scratch(graft::kernels::cayley_backward, blocks_view(g.data(), D, b), blocks_view(g.data(), D, b),
+                      view(d, D, p));
+    takes_its_scratch(graft::kernels::cayley_neumann_backward, view(v, D, p), terms, blocks_view(g.data(), D, b),
+                      view(d, D, p));
+  };
+  check(float{}, 5);
+  check(double{}, 2);
 }

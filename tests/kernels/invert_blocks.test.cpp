@@ -10,6 +10,7 @@
 #include "support/executors.hpp"
 #include "support/random.hpp"
 #include "support/rotations.hpp"
+#include "support/scratch.hpp"
 
 using graft::index_t;
 using namespace tests;
@@ -38,4 +39,10 @@ TEST_CASE("invert_blocks gives inverses, with pivots where they are needed", "[k
         }
         CHECK(std::abs(sum) <= 8 * static_cast<double>(b * b) * 0x1p-53 * size);
       }
+}
+
+TEST_CASE("invert_blocks takes the scratch that it announces", "[kernels][invert_blocks]") {
+  std::vector<float> const r = random_numbers<float>(5 * 9, 1);
+  std::vector<float> m(r.size());
+  takes_its_scratch(graft::kernels::invert_blocks, blocks_view(r.data(), 5, 3), blocks_view(m.data(), 5, 3));
 }

@@ -6,6 +6,7 @@
 #include <catch2/catch_test_macros.hpp>
 
 #include "kernels/parity.hpp"
+#include "support/scratch.hpp"
 
 using graft::as_const;
 using graft::index_t;
@@ -79,4 +80,9 @@ TEST_CASE("factors may lie apart or backwards", "[kernels][scale]") {
     scale_columns(ex, view(d.data() + 4, graft::extents<graft::dynamic>{3}, {-2}), view(y, 1, 3));
     CHECK(y == std::vector<float>{1, 2, 3});
   });
+}
+
+TEST_CASE("limit_row_norms takes the scratch that it announces", "[kernels][scale]") {
+  std::vector<float> y = random_numbers<float>(5 * 9, 1);
+  takes_its_scratch(graft::kernels::limit_row_norms, view(y, 5, 9), 1.0);
 }

@@ -16,6 +16,8 @@ class watched_resource : public std::pmr::memory_resource {
   int allocations = 0;
   int deallocations = 0;
   std::size_t bytes = 0;
+  std::size_t held = 0;
+  std::size_t most = 0;  // held at one time
   std::thread::id thread{};
   bool overrun = false;
 
@@ -26,6 +28,8 @@ class watched_resource : public std::pmr::memory_resource {
   void* do_allocate(std::size_t size, std::size_t alignment) override {
     ++allocations;
     bytes += size;
+    held += size;
+    most = held > most ? held : most;
     thread = std::this_thread::get_id();
     auto* const memory = static_cast<unsigned char*>(::operator new(size + 2 * fence, std::align_val_t{alignment}));
     std::memset(memory, mark, size + 2 * fence);
@@ -33,6 +37,7 @@ class watched_resource : public std::pmr::memory_resource {
   }
   void do_deallocate(void* data, std::size_t size, std::size_t alignment) override {
     ++deallocations;
+    held -= size;
     auto* const memory = static_cast<unsigned char*>(data) - fence;
     for (std::size_t i = 0; i < fence; ++i) overrun = overrun || memory[i] != mark || memory[fence + size + i] != mark;
     ::operator delete(memory, std::align_val_t{alignment});

@@ -157,7 +157,8 @@ inline namespace GRAFT_TARGET {
 /// Aliasing     R may not overlap the parameters.
 /// Precision    |R^T R - I| <= 8 b eps (1 + |Q|)^2 in norm, which tests compute with; large |Q| turn by nearly pi.
 /// Determinism  equal bits on every executor; a block depends on its own parameters only.
-/// Cost         2 D b^3 flops; on hosts sixteen blocks at a time, 64 (b^2 + 2 b) bytes of scratch a thread.
+/// Cost         2 D b^3 flops; on hosts sixteen blocks at a time.
+/// Scratch      `scratch_bytes(...)` of the same arguments, from the executor's resource: 64 (b^2 + 2 b) bytes a thread on hosts.
 /// Errors       shape_error, argument_error; nothing is written then. Parameters that are not finite give blocks of NaN.
 struct cayley_fn {
   template <class E, class P, class R>
@@ -181,11 +182,10 @@ struct cayley_fn {
   /// The readable body, on any executor.
   template <executor E, class P, class R>
   void generic(E const& ex, P const& parameters, R const& rotations) const {
-    using sums = accumulate_t<typename P::value_type, typename R::value_type>;
+    using sums = sums_of<P, R>;
     expects(parameters, rotations);
-    index_t const b = rotations.extent(1);
     if (rotations.size() == 0) return;
-    ex.league(rotations.extent(0), sizeof(sums) * static_cast<std::size_t>(b * b + 2 * b),
+    ex.league(rotations.extent(0), team_bytes<P>(rotations),
               graft::detail::cayley_body<P, R, sums>{parameters, rotations});
   }
   template <class E, class P, class R>
@@ -200,7 +200,29 @@ struct cayley_fn {
     }
   }
 
+  /// Bytes that a call with these arguments takes from the executor's resource.
+  template <executor E, class P, class R>
+  [[nodiscard]] std::size_t scratch_bytes(E const& ex, P const& parameters, R const& rotations) const {
+    expects(parameters, rotations);
+    using chosen_body = override_for<cayley_fn, E, P, R>;
+    if constexpr (chosen_body::which == body::host) return chosen_body::scratch_bytes(ex, parameters, rotations);
+    else return generic_scratch_bytes<P>(ex, rotations);
+  }
+  /// The same of the readable body.
+  template <class P, class E, class R>
+  [[nodiscard]] static std::size_t generic_scratch_bytes(E const& ex, R const& rotations) {
+    if (rotations.size() == 0) return 0;
+    return graft::detail::league_bytes(ex, rotations.extent(0), team_bytes<P>(rotations));
+  }
+
  private:
+  template <class P, class R>
+  using sums_of = accumulate_t<typename P::value_type, typename R::value_type>;
+  template <class P, class R>
+  [[nodiscard]] static std::size_t team_bytes(R const& rotations) {
+    index_t const b = rotations.extent(1);
+    return sizeof(sums_of<P, R>) * static_cast<std::size_t>(b * b + 2 * b);
+  }
   template <class P, class R>
   static void expects(P const& parameters, R const& rotations) {
     constexpr std::string_view verb = "kernels::cayley";
@@ -219,7 +241,8 @@ inline constexpr cayley_fn cayley{};
 /// Aliasing     R may not overlap the parameters.
 /// Precision    |error| <= terms b eps sum of 2 |Q|^k before the one rounding.
 /// Determinism  equal bits on every executor; a block depends on its own parameters only.
-/// Cost         2 (terms - 1) D b^3 flops; on hosts sixteen blocks at a time, 192 b^2 bytes of scratch a thread.
+/// Cost         2 (terms - 1) D b^3 flops; on hosts sixteen blocks at a time.
+/// Scratch      `scratch_bytes(...)` of the same arguments, from the executor's resource: 192 b^2 bytes a thread on hosts.
 /// Errors       shape_error, argument_error; nothing is written then.
 struct cayley_neumann_fn {
   template <class E, class P, class R>
@@ -243,11 +266,10 @@ struct cayley_neumann_fn {
   /// The readable body, on any executor.
   template <executor E, class P, class R>
   void generic(E const& ex, P const& parameters, int terms, R const& rotations) const {
-    using sums = accumulate_t<typename P::value_type, typename R::value_type>;
+    using sums = sums_of<P, R>;
     expects(parameters, terms, rotations);
-    index_t const b = rotations.extent(1);
     if (rotations.size() == 0) return;
-    ex.league(rotations.extent(0), sizeof(sums) * static_cast<std::size_t>(3 * b * b),
+    ex.league(rotations.extent(0), team_bytes<P>(rotations),
               graft::detail::cayley_neumann_body<P, R, sums>{parameters, rotations, terms});
   }
   template <class E, class P, class R>
@@ -262,7 +284,29 @@ struct cayley_neumann_fn {
     }
   }
 
+  /// Bytes that a call with these arguments takes from the executor's resource.
+  template <executor E, class P, class R>
+  [[nodiscard]] std::size_t scratch_bytes(E const& ex, P const& parameters, int terms, R const& rotations) const {
+    expects(parameters, terms, rotations);
+    using chosen_body = override_for<cayley_neumann_fn, E, P, R>;
+    if constexpr (chosen_body::which == body::host) return chosen_body::scratch_bytes(ex, parameters, terms, rotations);
+    else return generic_scratch_bytes<P>(ex, rotations);
+  }
+  /// The same of the readable body.
+  template <class P, class E, class R>
+  [[nodiscard]] static std::size_t generic_scratch_bytes(E const& ex, R const& rotations) {
+    if (rotations.size() == 0) return 0;
+    return graft::detail::league_bytes(ex, rotations.extent(0), team_bytes<P>(rotations));
+  }
+
  private:
+  template <class P, class R>
+  using sums_of = accumulate_t<typename P::value_type, typename R::value_type>;
+  template <class P, class R>
+  [[nodiscard]] static std::size_t team_bytes(R const& rotations) {
+    index_t const b = rotations.extent(1);
+    return sizeof(sums_of<P, R>) * static_cast<std::size_t>(3 * b * b);
+  }
   template <class P, class R>
   static void expects(P const& parameters, int terms, R const& rotations) {
     constexpr std::string_view verb = "kernels::cayley_neumann";

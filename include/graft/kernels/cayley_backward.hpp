@@ -140,6 +140,7 @@ inline namespace GRAFT_TARGET {
 /// Aliasing     d may not overlap R or dR.
 /// Precision    |error| <= 4 b eps |P|^T |dR| |P|^T before the one rounding.
 /// Cost         4 D b^3 flops.
+/// Scratch      `scratch_bytes(...)` of the same arguments, from the executor's resource: 3 b^2 numbers a team.
 /// Errors       shape_error, argument_error; nothing is written then.
 struct cayley_backward_fn {
   template <class E, class R, class G, class D>
@@ -158,21 +159,40 @@ struct cayley_backward_fn {
   template <class E, class R, class G, class D>
   void operator()(E const& ex, R const& rotations, G const& gradient, D const& d) const {
     if constexpr (mandates<E, R, G, D>()) {
-      constexpr std::string_view verb = "kernels::cayley_backward";
-      using sums = accumulate_t<typename R::value_type, typename G::value_type, typename D::value_type>;
-      for (std::size_t i = 0; i < 3; ++i)
-        graft::detail::expects_equal_extents(verb, "dR", gradient, i, "R", rotations, i);
-      graft::detail::expects_skew(verb, "the gradient", d, "R", rotations);
-      graft::detail::expects_data(verb, "R", rotations);
-      graft::detail::expects_data(verb, "dR", gradient);
-      graft::detail::expects_output(verb, "the gradient", d);
-      graft::detail::expects_disjoint(verb, "the gradient", d, "R", rotations);
-      graft::detail::expects_disjoint(verb, "the gradient", d, "dR", gradient);
-      index_t const b = rotations.extent(1);
+      using sums = sums_of<R, G, D>;
+      expects(rotations, gradient, d);
       if (rotations.size() == 0) return;
-      ex.league(rotations.extent(0), sizeof(sums) * static_cast<std::size_t>(3 * b * b),
+      ex.league(rotations.extent(0), team_bytes<R, G, D>(rotations),
                 graft::detail::cayley_backward_body<R, G, D, sums>{rotations, gradient, d});
     }
+  }
+  /// Bytes that a call with these arguments takes from the executor's resource.
+  template <executor E, class R, class G, class D>
+  [[nodiscard]] std::size_t scratch_bytes(E const& ex, R const& rotations, G const& gradient, D const& d) const {
+    expects(rotations, gradient, d);
+    if (rotations.size() == 0) return 0;
+    return graft::detail::league_bytes(ex, rotations.extent(0), team_bytes<R, G, D>(rotations));
+  }
+
+ private:
+  template <class R, class G, class D>
+  using sums_of = accumulate_t<typename R::value_type, typename G::value_type, typename D::value_type>;
+  template <class R, class G, class D>
+  [[nodiscard]] static std::size_t team_bytes(R const& rotations) {
+    index_t const b = rotations.extent(1);
+    return sizeof(sums_of<R, G, D>) * static_cast<std::size_t>(3 * b * b);
+  }
+  template <class R, class G, class D>
+  static void expects(R const& rotations, G const& gradient, D const& d) {
+    constexpr std::string_view verb = "kernels::cayley_backward";
+    for (std::size_t i = 0; i < 3; ++i)
+      graft::detail::expects_equal_extents(verb, "dR", gradient, i, "R", rotations, i);
+    graft::detail::expects_skew(verb, "the gradient", d, "R", rotations);
+    graft::detail::expects_data(verb, "R", rotations);
+    graft::detail::expects_data(verb, "dR", gradient);
+    graft::detail::expects_output(verb, "the gradient", d);
+    graft::detail::expects_disjoint(verb, "the gradient", d, "R", rotations);
+    graft::detail::expects_disjoint(verb, "the gradient", d, "dR", gradient);
   }
 };
 inline constexpr cayley_backward_fn cayley_backward{};
@@ -181,7 +201,8 @@ inline constexpr cayley_backward_fn cayley_backward{};
 ///
 /// Shapes       parameters and d as v[D, b (b - 1) / 2] or A[D, b, b], dR[D, b, b] in; d in and out. Any strides, any scalars.
 /// Aliasing     d may not overlap the parameters or dR.
-/// Cost         about 6 (terms - 1) D b^3 flops; (4 + terms) b^2 numbers of scratch a team.
+/// Cost         about 6 (terms - 1) D b^3 flops.
+/// Scratch      `scratch_bytes(...)` of the same arguments, from the executor's resource: at most (5 + terms) b^2 numbers a team.
 /// Errors       shape_error, argument_error; nothing is written then.
 struct cayley_neumann_backward_fn {
   template <class E, class P, class G, class D>
@@ -205,21 +226,40 @@ struct cayley_neumann_backward_fn {
   template <class E, class P, class G, class D>
   void operator()(E const& ex, P const& parameters, int terms, G const& gradient, D const& d) const {
     if constexpr (mandates<E, P, G, D>()) {
-      constexpr std::string_view verb = "kernels::cayley_neumann_backward";
-      using sums = accumulate_t<typename P::value_type, typename G::value_type, typename D::value_type>;
-      graft::detail::expects_skew(verb, "parameters", parameters, "dR", gradient);
-      graft::detail::expects_skew(verb, "the gradient", d, "dR", gradient);
-      graft::detail::expects_terms(verb, terms);
-      graft::detail::expects_data(verb, "dR", gradient);
-      graft::detail::expects_output(verb, "the gradient", d);
-      graft::detail::expects_disjoint(verb, "the gradient", d, "parameters", parameters);
-      graft::detail::expects_disjoint(verb, "the gradient", d, "dR", gradient);
-      index_t const b = gradient.extent(1);
+      using sums = sums_of<P, G, D>;
+      expects(parameters, terms, gradient, d);
       if (gradient.size() == 0) return;
-      ex.league(gradient.extent(0),
-                sizeof(sums) * static_cast<std::size_t>((5 + graft::detail::neumann_degree(terms)) * b * b),
+      ex.league(gradient.extent(0), team_bytes<P, G, D>(terms, gradient),
                 graft::detail::cayley_neumann_backward_body<P, G, D, sums>{parameters, gradient, d, terms});
     }
+  }
+  /// Bytes that a call with these arguments takes from the executor's resource.
+  template <executor E, class P, class G, class D>
+  [[nodiscard]] std::size_t scratch_bytes(E const& ex, P const& parameters, int terms, G const& gradient,
+                                          D const& d) const {
+    expects(parameters, terms, gradient, d);
+    if (gradient.size() == 0) return 0;
+    return graft::detail::league_bytes(ex, gradient.extent(0), team_bytes<P, G, D>(terms, gradient));
+  }
+
+ private:
+  template <class P, class G, class D>
+  using sums_of = accumulate_t<typename P::value_type, typename G::value_type, typename D::value_type>;
+  template <class P, class G, class D>
+  [[nodiscard]] static std::size_t team_bytes(int terms, G const& gradient) {
+    index_t const b = gradient.extent(1);
+    return sizeof(sums_of<P, G, D>) * static_cast<std::size_t>((5 + graft::detail::neumann_degree(terms)) * b * b);
+  }
+  template <class P, class G, class D>
+  static void expects(P const& parameters, int terms, G const& gradient, D const& d) {
+    constexpr std::string_view verb = "kernels::cayley_neumann_backward";
+    graft::detail::expects_skew(verb, "parameters", parameters, "dR", gradient);
+    graft::detail::expects_skew(verb, "the gradient", d, "dR", gradient);
+    graft::detail::expects_terms(verb, terms);
+    graft::detail::expects_data(verb, "dR", gradient);
+    graft::detail::expects_output(verb, "the gradient", d);
+    graft::detail::expects_disjoint(verb, "the gradient", d, "parameters", parameters);
+    graft::detail::expects_disjoint(verb, "the gradient", d, "dR", gradient);
   }
 };
 inline constexpr cayley_neumann_backward_fn cayley_neumann_backward{};

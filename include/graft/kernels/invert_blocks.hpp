@@ -76,6 +76,7 @@ inline namespace GRAFT_TARGET {
 /// Aliasing     M may not overlap R.
 /// Determinism  equal bits on every executor; a block depends on itself only.
 /// Cost         4 D b^3 flops in fp64. Once a merge, not once a token.
+/// Scratch      `scratch_bytes(...)` of the same arguments, from the executor's resource: 2 b^2 + 3 b doubles a team.
 /// Errors       shape_error, argument_error; nothing is written then.
 struct invert_blocks_fn {
   template <class E, class R, class M>
@@ -88,17 +89,33 @@ struct invert_blocks_fn {
   template <class E, class R, class M>
   void operator()(E const& ex, R const& r, M const& inverse) const {
     if constexpr (mandates<E, R, M>()) {
-      constexpr std::string_view verb = "kernels::invert_blocks";
-      graft::detail::expects_equal_extents(verb, "R", r, 1, "R", r, 2);
-      for (std::size_t i = 0; i < 3; ++i) graft::detail::expects_equal_extents(verb, "M", inverse, i, "R", r, i);
-      graft::detail::expects_data(verb, "R", r);
-      graft::detail::expects_output(verb, "M", inverse);
-      graft::detail::expects_disjoint(verb, "M", inverse, "R", r);
-      index_t const b = r.extent(1);
+      expects(r, inverse);
       if (r.size() == 0) return;
-      ex.league(r.extent(0), sizeof(double) * static_cast<std::size_t>(2 * b * b + 3 * b),
-                graft::detail::invert_body<R, M>{r, inverse});
+      ex.league(r.extent(0), team_bytes(r), graft::detail::invert_body<R, M>{r, inverse});
     }
+  }
+  /// Bytes that a call with these arguments takes from the executor's resource.
+  template <executor E, class R, class M>
+  [[nodiscard]] std::size_t scratch_bytes(E const& ex, R const& r, M const& inverse) const {
+    expects(r, inverse);
+    if (r.size() == 0) return 0;
+    return graft::detail::league_bytes(ex, r.extent(0), team_bytes(r));
+  }
+
+ private:
+  template <class R>
+  [[nodiscard]] static std::size_t team_bytes(R const& r) {
+    index_t const b = r.extent(1);
+    return sizeof(double) * static_cast<std::size_t>(2 * b * b + 3 * b);
+  }
+  template <class R, class M>
+  static void expects(R const& r, M const& inverse) {
+    constexpr std::string_view verb = "kernels::invert_blocks";
+    graft::detail::expects_equal_extents(verb, "R", r, 1, "R", r, 2);
+    for (std::size_t i = 0; i < 3; ++i) graft::detail::expects_equal_extents(verb, "M", inverse, i, "R", r, i);
+    graft::detail::expects_data(verb, "R", r);
+    graft::detail::expects_output(verb, "M", inverse);
+    graft::detail::expects_disjoint(verb, "M", inverse, "R", r);
   }
 };
 inline constexpr invert_blocks_fn invert_blocks{};

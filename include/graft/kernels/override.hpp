@@ -17,6 +17,15 @@ namespace detail {
 template <class E, class... V> concept accepted = executor<E> && ((tensor<V> && can_access<E, V>) && ...);
 template <class E, class V, std::size_t Rank> concept accepted_input = accepted<E, V> && V::rank() == Rank;
 template <class E, class V, std::size_t Rank> concept accepted_output = accepted_input<E, V, Rank> && output_view<V>;
+
+inline namespace GRAFT_TARGET {
+/// What a league of `size` teams with `bytes` each takes from the executor's resource; 0 where the executor does not say.
+template <class E>
+[[nodiscard]] std::size_t league_bytes(E const& ex, index_t size, std::size_t bytes) {
+  if constexpr (requires { ex.league_scratch(size, bytes); }) return ex.league_scratch(size, bytes);
+  else return 0;
+}
+}  // namespace GRAFT_TARGET
 }  // namespace detail
 
 namespace kernels {

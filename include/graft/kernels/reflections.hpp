@@ -209,6 +209,7 @@ inline namespace GRAFT_TARGET {
 /// Shapes       u[n, r] in; vectors[r, n] out. Any strides, any scalars; sums in fp64, each step rounded to the vectors' type.
 /// Aliasing     vectors may not overlap u.
 /// Cost         2 n r flops, by Gram and Schmidt 2 n r^2; one team.
+/// Scratch      `scratch_bytes(...)` of the same arguments, from the executor's resource: a double.
 /// Errors       shape_error, argument_error; nothing is written then. A column that is 0, or depends on those before, gives NaN.
 struct unit_vectors_fn {
   template <class E, class U, class V>
@@ -217,15 +218,29 @@ struct unit_vectors_fn {
     GRAFT_MANDATE_INPUT("kernels::unit_vectors", "u", E, U, 2)
     GRAFT_MANDATE_OUTPUT("kernels::unit_vectors", "the vectors", E, V, 2)
     if constexpr (graft::detail::accepted_input<E, U, 2> && graft::detail::accepted_output<E, V, 2>) {
-      constexpr std::string_view verb = "kernels::unit_vectors";
-      graft::detail::expects_equal_extents(verb, "the vectors", vectors, 0, "u", u, 1);
-      graft::detail::expects_equal_extents(verb, "the vectors", vectors, 1, "u", u, 0);
-      graft::detail::expects_data(verb, "u", u);
-      graft::detail::expects_output(verb, "the vectors", vectors);
-      graft::detail::expects_disjoint(verb, "the vectors", vectors, "u", u);
+      expects(u, vectors);
       if (u.size() == 0) return;
-      ex.league(1, sizeof(double), graft::detail::unit_vectors_body<U, V>{u, vectors, orthonormal});
+      ex.league(1, team_bytes(), graft::detail::unit_vectors_body<U, V>{u, vectors, orthonormal});
     }
+  }
+  /// Bytes that a call with these arguments takes from the executor's resource.
+  template <executor E, class U, class V>
+  [[nodiscard]] std::size_t scratch_bytes(E const& ex, U const& u, bool /* orthonormal */, V const& vectors) const {
+    expects(u, vectors);
+    if (u.size() == 0) return 0;
+    return graft::detail::league_bytes(ex, 1, team_bytes());
+  }
+
+ private:
+  [[nodiscard]] static constexpr std::size_t team_bytes() { return sizeof(double); }
+  template <class U, class V>
+  static void expects(U const& u, V const& vectors) {
+    constexpr std::string_view verb = "kernels::unit_vectors";
+    graft::detail::expects_equal_extents(verb, "the vectors", vectors, 0, "u", u, 1);
+    graft::detail::expects_equal_extents(verb, "the vectors", vectors, 1, "u", u, 0);
+    graft::detail::expects_data(verb, "u", u);
+    graft::detail::expects_output(verb, "the vectors", vectors);
+    graft::detail::expects_disjoint(verb, "the vectors", vectors, "u", u);
   }
 };
 inline constexpr unit_vectors_fn unit_vectors{};
@@ -236,6 +251,7 @@ inline constexpr unit_vectors_fn unit_vectors{};
 /// Shapes       vectors[r, n] in; out[n, r] out. Any strides, any scalars; in fp64, rounded once.
 /// Aliasing     out may not overlap the vectors.
 /// Cost         2 n r^2 flops for the products, as many for the rest; one team.
+/// Scratch      `scratch_bytes(...)` of the same arguments, from the executor's resource: 2 r^2 doubles.
 /// Errors       shape_error, argument_error; nothing is written then.
 template <bool Transposed>
 struct spread_vectors_fn {
@@ -245,17 +261,34 @@ struct spread_vectors_fn {
     GRAFT_MANDATE_INPUT("kernels::spread_vectors", "the vectors", E, V, 2)
     GRAFT_MANDATE_OUTPUT("kernels::spread_vectors", "out", E, O, 2)
     if constexpr (graft::detail::accepted_input<E, V, 2> && graft::detail::accepted_output<E, O, 2>) {
-      constexpr std::string_view verb = "kernels::spread_vectors";
-      graft::detail::expects_equal_extents(verb, "out", out, 0, "the vectors", vectors, 1);
-      graft::detail::expects_equal_extents(verb, "out", out, 1, "the vectors", vectors, 0);
-      graft::detail::expects_data(verb, "the vectors", vectors);
-      graft::detail::expects_output(verb, "out", out);
-      graft::detail::expects_disjoint(verb, "out", out, "the vectors", vectors);
+      expects(vectors, out);
       if (vectors.size() == 0) return;
-      index_t const r = vectors.extent(0);
-      ex.league(1, sizeof(double) * static_cast<std::size_t>(2 * r * r),
+      ex.league(1, team_bytes(vectors),
                 graft::detail::spread_vectors_body<V, O, Transposed>{vectors, out, orthonormal});
     }
+  }
+  /// Bytes that a call with these arguments takes from the executor's resource.
+  template <executor E, class V, class O>
+  [[nodiscard]] std::size_t scratch_bytes(E const& ex, V const& vectors, bool /* orthonormal */, O const& out) const {
+    expects(vectors, out);
+    if (vectors.size() == 0) return 0;
+    return graft::detail::league_bytes(ex, 1, team_bytes(vectors));
+  }
+
+ private:
+  template <class V>
+  [[nodiscard]] static std::size_t team_bytes(V const& vectors) {
+    index_t const r = vectors.extent(0);
+    return sizeof(double) * static_cast<std::size_t>(2 * r * r);
+  }
+  template <class V, class O>
+  static void expects(V const& vectors, O const& out) {
+    constexpr std::string_view verb = "kernels::spread_vectors";
+    graft::detail::expects_equal_extents(verb, "out", out, 0, "the vectors", vectors, 1);
+    graft::detail::expects_equal_extents(verb, "out", out, 1, "the vectors", vectors, 0);
+    graft::detail::expects_data(verb, "the vectors", vectors);
+    graft::detail::expects_output(verb, "out", out);
+    graft::detail::expects_disjoint(verb, "out", out, "the vectors", vectors);
   }
 };
 inline constexpr spread_vectors_fn<false> spread_vectors{};
@@ -267,6 +300,7 @@ inline constexpr spread_vectors_fn<true> spread_vectors_back{};
 /// Shapes       u[n, r], vectors[r, n], p[r, r] in; gx, xg[r, n] in, spoilt; du[n, r] in and out. Any strides, any scalars; fp64.
 /// Aliasing     nothing that is written may overlap anything else.
 /// Cost         about 8 n r^2 flops; one team.
+/// Scratch      `scratch_bytes(...)` of the same arguments, from the executor's resource: 5 r^2 doubles.
 /// Errors       shape_error, argument_error; nothing is written then.
 struct reflection_gradient_fn {
   template <class E, class U, class V, class G, class D>
@@ -279,23 +313,41 @@ struct reflection_gradient_fn {
     GRAFT_MANDATE_OUTPUT("kernels::reflection_gradient", "du", E, D, 2)
     if constexpr (graft::detail::accepted_input<E, U, 2> && graft::detail::accepted_input<E, V, 2> &&
                   graft::detail::accepted_output<E, G, 2> && graft::detail::accepted_output<E, D, 2>) {
-      constexpr std::string_view verb = "kernels::reflection_gradient";
-      for (std::size_t i = 0; i < 2; ++i) {
-        graft::detail::expects_equal_extents(verb, "du", du, i, "u", u, i);
-        graft::detail::expects_equal_extents(verb, "the vectors", vectors, 1 - i, "u", u, i);
-        graft::detail::expects_equal_extents(verb, "gx", gx, i, "the vectors", vectors, i);
-        graft::detail::expects_equal_extents(verb, "xg", xg, i, "the vectors", vectors, i);
-        graft::detail::expects_equal_extents(verb, "p", p, i, "u", u, 1);
-      }
-      graft::detail::expects_output(verb, "du", du);
-      graft::detail::expects_disjoint(verb, "du", du, "u", u);
-      graft::detail::expects_disjoint(verb, "du", du, "the vectors", vectors);
-      graft::detail::expects_disjoint(verb, "gx", gx, "xg", xg);
+      expects(u, vectors, gx, xg, p, du);
       if (u.size() == 0) return;
-      index_t const r = vectors.extent(0);
-      ex.league(1, sizeof(double) * static_cast<std::size_t>(5 * r * r),
+      ex.league(1, team_bytes(vectors),
                 graft::detail::reflection_gradient_body<U, V, G, D>{u, vectors, gx, xg, p, du, orthonormal});
     }
+  }
+  /// Bytes that a call with these arguments takes from the executor's resource.
+  template <executor E, class U, class V, class G, class D>
+  [[nodiscard]] std::size_t scratch_bytes(E const& ex, U const& u, bool /* orthonormal */, V const& vectors,
+                                          G const& gx, G const& xg, G const& p, D const& du) const {
+    expects(u, vectors, gx, xg, p, du);
+    if (u.size() == 0) return 0;
+    return graft::detail::league_bytes(ex, 1, team_bytes(vectors));
+  }
+
+ private:
+  template <class V>
+  [[nodiscard]] static std::size_t team_bytes(V const& vectors) {
+    index_t const r = vectors.extent(0);
+    return sizeof(double) * static_cast<std::size_t>(5 * r * r);
+  }
+  template <class U, class V, class G, class D>
+  static void expects(U const& u, V const& vectors, G const& gx, G const& xg, G const& p, D const& du) {
+    constexpr std::string_view verb = "kernels::reflection_gradient";
+    for (std::size_t i = 0; i < 2; ++i) {
+      graft::detail::expects_equal_extents(verb, "du", du, i, "u", u, i);
+      graft::detail::expects_equal_extents(verb, "the vectors", vectors, 1 - i, "u", u, i);
+      graft::detail::expects_equal_extents(verb, "gx", gx, i, "the vectors", vectors, i);
+      graft::detail::expects_equal_extents(verb, "xg", xg, i, "the vectors", vectors, i);
+      graft::detail::expects_equal_extents(verb, "p", p, i, "u", u, 1);
+    }
+    graft::detail::expects_output(verb, "du", du);
+    graft::detail::expects_disjoint(verb, "du", du, "u", u);
+    graft::detail::expects_disjoint(verb, "du", du, "the vectors", vectors);
+    graft::detail::expects_disjoint(verb, "gx", gx, "xg", xg);
   }
 };
 inline constexpr reflection_gradient_fn reflection_gradient{};

@@ -118,6 +118,7 @@ inline constexpr scale_fn<1> scale_columns{};
 /// Shapes       Y[p, q] in and out. Any strides, any scalar.
 /// Order        squares in fp64 by the long axis (see summation.hpp); then one product and one rounding an element.
 /// Cost         3 p q flops; p q elements read, and written where they change.
+/// Scratch      `scratch_bytes(...)` of the same arguments, from the executor's resource: a double a team.
 /// Errors       argument_error; nothing is written then.
 struct limit_row_norms_fn {
   template <class E, class Y>
@@ -126,9 +127,18 @@ struct limit_row_norms_fn {
     GRAFT_MANDATE_OUTPUT("kernels::limit_row_norms", "Y", E, Y, 2)
     if constexpr (graft::detail::accepted_output<E, Y, 2>) {
       graft::detail::expects_output("kernels::limit_row_norms", "Y", y);
-      ex.league(y.extent(0), sizeof(double), graft::detail::limit_body<Y>{y, limit});
+      ex.league(y.extent(0), team_bytes, graft::detail::limit_body<Y>{y, limit});
     }
   }
+  /// Bytes that a call with these arguments takes from the executor's resource.
+  template <executor E, class Y>
+  [[nodiscard]] std::size_t scratch_bytes(E const& ex, Y const& y, double /* limit */) const {
+    graft::detail::expects_output("kernels::limit_row_norms", "Y", y);
+    return graft::detail::league_bytes(ex, y.extent(0), team_bytes);
+  }
+
+ private:
+  static constexpr std::size_t team_bytes = sizeof(double);
 };
 inline constexpr limit_row_norms_fn limit_row_norms{};
 

@@ -33,15 +33,29 @@ template <class P, class R>
           terms};
 }
 
+/// Sixteen blocks are a group; workers take groups, each with scratch of its own.
+struct cayley_plan {
+  index_t groups;
+  index_t workers;
+  std::size_t each;
+
+  cayley_plan(int concurrency, cayley_problem const& p)
+      : groups((p.blocks + 15) / 16),
+        workers(useful_workers(concurrency, p.blocks * p.size * p.size * p.size)),
+        each(float_bytes(cayley_scratch(p.size, p.terms))) {
+    if (workers > groups) workers = groups;
+  }
+  [[nodiscard]] std::size_t bytes() const { return each * static_cast<std::size_t>(workers); }
+};
+
 template <class E>
 void cayley_on_host(E const& ex, cayley_problem const& p) {
   level_functions const& f = host_functions();
-  index_t const groups = (p.blocks + 15) / 16;
-  index_t workers = useful_workers(ex.concurrency(), p.blocks * p.size * p.size * p.size);
-  if (workers > groups) workers = groups;
-  std::size_t const each = float_bytes(cayley_scratch(p.size, p.terms));
-  scratch_block const memory(ex.resource(), each * static_cast<std::size_t>(workers));
-  ex.region(static_cast<int>(workers),
+  cayley_plan const plan(ex.concurrency(), p);
+  index_t const groups = plan.groups;
+  std::size_t const each = plan.each;
+  scratch_block const memory(ex.resource(), plan.bytes());
+  ex.region(static_cast<int>(plan.workers),
             verb_region{"cayley", [&](auto const& w) {
                           index_t const last = part_begin(groups, w.index() + 1, w.size()) * 16;
                           f.cayley(
@@ -63,6 +77,11 @@ struct override_for<cayley_fn, E, P, R> {
     if (r.extent(1) > chunk) return cayley_fn{}.generic(ex, p, r);
     graft::detail::cayley_on_host(ex, graft::detail::erased_cayley(p, r, 0));
   }
+  static std::size_t scratch_bytes(E const& ex, P const& p, R const& r) {
+    if (r.size() == 0) return 0;
+    if (r.extent(1) > chunk) return cayley_fn::generic_scratch_bytes<P>(ex, r);
+    return graft::detail::cayley_plan(ex.concurrency(), graft::detail::erased_cayley(p, r, 0)).bytes();
+  }
 };
 template <host_executor E, host_storage P, host_storage R>
 struct override_for<cayley_neumann_fn, E, P, R> {
@@ -71,6 +90,11 @@ struct override_for<cayley_neumann_fn, E, P, R> {
     if (r.size() == 0) return;
     if (r.extent(1) > chunk) return cayley_neumann_fn{}.generic(ex, p, terms, r);
     graft::detail::cayley_on_host(ex, graft::detail::erased_cayley(p, r, terms));
+  }
+  static std::size_t scratch_bytes(E const& ex, P const& p, int terms, R const& r) {
+    if (r.size() == 0) return 0;
+    if (r.extent(1) > chunk) return cayley_neumann_fn::generic_scratch_bytes<P>(ex, r);
+    return graft::detail::cayley_plan(ex.concurrency(), graft::detail::erased_cayley(p, r, terms)).bytes();
   }
 };
 }  // namespace kernels
