@@ -16,6 +16,7 @@
 #include "adapters/problem.hpp"
 #include "adapters/turned_layers.hpp"
 #include "support/rotations.hpp"
+#include "support/scratch.hpp"
 
 using graft::as_const;
 using graft::bfloat16;
@@ -217,4 +218,35 @@ TEST_CASE("BOFT: what does not fit is refused before anything is written", "[ada
           "graft::merge: the 2 blocks of R[1, 2, 4, 4] do not cover the 16 features of W[3, 16]");
   refused([&] { static_cast<void>(output_rows(of({1, 2, 4}, {1, 2, 4}), 1, 3)); },
           "graft::output_rows: rows 1 + 3 of [3]");
+}
+
+TEST_CASE("BOFT takes the scratch that it announces", "[adapters][boft]") {
+  auto const check = []<class S>(S, rotation_shape const& s, index_t m, index_t T) {
+    butterfly<S> p{s, m, T};
+    auto const a = p.adapter();
+    std::vector<S> d(s.size()), D(p.W.size());
+    auto const g = as_const(p.vx());
+    auto const vd = factors_view(d.data(), s);
+    auto const vD = view(D, m, s.n());
+    auto const nothing = graft::boft_gradients{};
+    std::vector<S> dx(p.x.size());
+    CHECK(scratch_beside_kernels([&](auto const& ex) {
+            backward_input(ex, a, p.vx(), g, graft::boft_gradients{vd, none}, none);
+          }) == backward_input_scratch_bytes(a, p.vx(), g, vd));
+    CHECK(backward_input_scratch_bytes(a, p.vx()) > 0);
+    CHECK(scratch_beside_kernels(
+              [&](auto const& ex) { backward_input(ex, a, p.vx(), g, nothing, view(dx, T, s.n())); }) == 0);
+    CHECK(scratch_beside_kernels([&](auto const& ex) { merge(ex, a, p.vW()); }) == merge_scratch_bytes(a, p.vW()));
+    CHECK(scratch_beside_kernels([&](auto const& ex) { unmerge(ex, a, p.vW()); }) == unmerge_scratch_bytes(a, p.vW()));
+    CHECK((merge_scratch_bytes(a, p.vW()) > 0) == (sizeof(S) == 2));
+    CHECK(unmerge_scratch_bytes(a, p.vW()) > merge_scratch_bytes(a, p.vW()));
+    CHECK(scratch_beside_kernels([&](auto const& ex) { delta_weight(ex, a, as_const(p.vW()), vD); }) ==
+          delta_weight_scratch_bytes(a, vD));
+    CHECK(delta_weight_scratch_bytes(a, vD) == merge_scratch_bytes(a, p.vW()));
+  };
+  check(float{}, {1, 3, 5}, 7, 5);
+  check(float{}, {3, 8, 2}, 7, 530);
+  check(double{}, {2, 4, 2}, 7, 5);
+  check(bfloat16{}, {2, 4, 2}, 7, 5);
+  check(bfloat16{}, {1, 256, 2}, 2050, 1);  // more rows than are copied at a time
 }

@@ -12,6 +12,7 @@
 #include "adapters/problem.hpp"
 #include "adapters/turned_layers.hpp"
 #include "support/rotations.hpp"
+#include "support/scratch.hpp"
 
 using graft::as_const;
 using graft::index_t;
@@ -139,4 +140,31 @@ TEST_CASE("HRA: reflecting activations is reflecting the weight; gradients are d
       initialize(graft::serial{}, odd.adapter(), graft::repeated_reflections{}), graft::argument_error,
       Catch::Matchers::Message("graft::initialize: u[8, 3] has an odd rank; pairs of equal columns need an even "
                                "rank and no Gram-Schmidt"));
+}
+
+TEST_CASE("HRA takes the scratch that it announces", "[adapters][hra]") {
+  auto const check = []<class S>(S) {
+    index_t const n = 9, r = 3, m = 6, T = 40;
+    reflecting<S> p{n, r, m, T, false};
+    auto const a = p.adapter();
+    update_reflections(graft::serial{}, a);
+    std::vector<S> du(p.u.size()), dx(p.x.size()), D(p.W.size());
+    auto const g = as_const(p.vx());
+    CHECK(scratch_beside_kernels([&](auto const& ex) {
+            backward_input(ex, a, p.vx(), g, graft::hra_gradients{view(du, n, r)}, view(dx, T, n));
+          }) == backward_input_scratch_bytes(a, p.vx(), g));
+    CHECK(backward_input_scratch_bytes(a, p.vx()) > 0);
+    CHECK(scratch_beside_kernels([&](auto const& ex) {
+            backward_input(ex, a, p.vx(), g, graft::hra_gradients{}, view(dx, T, n));
+          }) == delta_weight_scratch_bytes(a));
+    CHECK(scratch_beside_kernels([&](auto const& ex) { merge(ex, a, p.vW()); }) == merge_scratch_bytes(a, p.vW()));
+    CHECK(scratch_beside_kernels([&](auto const& ex) { unmerge(ex, a, p.vW()); }) == unmerge_scratch_bytes(a, p.vW()));
+    CHECK(unmerge_scratch_bytes(a, p.vW()) > 0);
+    CHECK(scratch_beside_kernels([&](auto const& ex) { delta_weight(ex, a, as_const(p.vW()), view(D, m, n)); }) ==
+          delta_weight_scratch_bytes(a));
+    CHECK(merge_scratch_bytes(a, p.vW()) == unmerge_scratch_bytes(a, p.vW()) + delta_weight_scratch_bytes(a));
+  };
+  check(float{});
+  check(double{});
+  check(graft::bfloat16{});
 }

@@ -8,6 +8,7 @@
 
 #include "adapters/problem.hpp"
 #include "adapters/rescaled_layer.hpp"
+#include "support/scratch.hpp"
 
 using graft::as_const;
 using graft::ia3;
@@ -96,4 +97,25 @@ TEST_CASE("(IA)3: what does not fit is refused before anything is written", "[ad
   refused([&] { merge(ex, ia3_feedforward{view(v)}, view(w, 8, 4)); },
           "graft::merge: extent 1 of W[8, 4] is 4 but extent 0 of l[8] is 8; they must be equal");
   refused([&] { static_cast<void>(output_rows(ia3{view(v)}, -1, 2)); }, "graft::output_rows: rows -1 + 2 of [8]");
+}
+
+TEST_CASE("(IA)3 takes the scratch that it announces", "[adapters][ia3]") {
+  auto const check = []<class S>(S) {
+    std::vector<S> const rows = random_numbers<S>(m, 1), columns = random_numbers<S>(n, 2);
+    std::vector<S> W = random_numbers<S>(m * n, 3), D(W.size());
+    auto const vW = view(W, m, n);
+    auto const of = [&](auto const& a) {
+      CHECK(scratch_beside_kernels([&](auto const& ex) { unmerge(ex, a, vW); }) == unmerge_scratch_bytes(a, vW));
+      CHECK(unmerge_scratch_bytes(a, vW) > 0);
+      CHECK(scratch_beside_kernels([&](auto const& ex) {
+              merge(ex, a, vW);
+              delta_weight(ex, a, as_const(vW), view(D, m, n));
+            }) == 0);
+    };
+    of(ia3{view(rows)});
+    of(ia3_feedforward{view(columns)});
+  };
+  check(float{});
+  check(double{});
+  check(graft::bfloat16{});
 }

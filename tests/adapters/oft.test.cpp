@@ -12,6 +12,7 @@
 #include "adapters/problem.hpp"
 #include "adapters/turned_layers.hpp"
 #include "support/rotations.hpp"
+#include "support/scratch.hpp"
 
 using graft::as_const;
 using graft::bfloat16;
@@ -139,4 +140,31 @@ TEST_CASE("OFT: what does not fit is refused before anything is written", "[adap
         graft::project(ex, oft{view(parameters.data(), 4, 6), 16, 4, 0, blocks_view(rotations.data(), 4, 4)}, -1.0);
       },
       "graft::project: eps is -1 but must not be negative");
+}
+
+TEST_CASE("OFT takes the scratch that it announces", "[adapters][oft]") {
+  auto const check = []<class S>(S, index_t rows, int terms) {
+    orthogonal<S> p{3, 4, rows, 5, 4, terms};
+    auto const a = p.adapter();
+    update_rotations(graft::serial{}, a);
+    std::vector<S> d(p.parameters.size()), D(p.W.size());
+    auto const vd = view(d.data(), rows, 6);
+    auto const vD = view(D, p.m, p.n());
+    CHECK(scratch_beside_kernels([&](auto const& ex) {
+            backward_input(ex, a, p.vx(), as_const(p.vx()), graft::oft_gradients{vd}, graft::none);
+          }) == backward_input_scratch_bytes(a, p.vx(), as_const(p.vx()), vd));
+    CHECK(backward_input_scratch_bytes(a, p.vx()) > 0);
+    CHECK(scratch_beside_kernels([&](auto const& ex) { merge(ex, a, p.vW()); }) == 0);
+    CHECK(scratch_beside_kernels([&](auto const& ex) { unmerge(ex, a, p.vW()); }) == unmerge_scratch_bytes(a, p.vW()));
+    CHECK((unmerge_scratch_bytes(a, p.vW()) > 0) == (terms != 0));
+    CHECK(scratch_beside_kernels([&](auto const& ex) { delta_weight(ex, a, as_const(p.vW()), vD); }) ==
+          delta_weight_scratch_bytes(a, vD));
+    CHECK((delta_weight_scratch_bytes(a, vD) > 0) == (sizeof(S) == 2));
+  };
+  for (int const terms : {0, 5})
+    for (index_t const rows : {1, 3}) {
+      check(float{}, rows, terms);
+      check(double{}, rows, terms);
+      check(bfloat16{}, rows, terms);
+    }
 }

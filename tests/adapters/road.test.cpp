@@ -9,6 +9,7 @@
 
 #include "adapters/problem.hpp"
 #include "adapters/rescaled_layer.hpp"
+#include "support/scratch.hpp"
 
 using graft::as_const;
 using graft::index_t;
@@ -102,4 +103,31 @@ TEST_CASE("RoAd: what does not fit is refused before anything is written", "[ada
           "are features, and the factors two rows of them");
   refused([&] { update_factors(ex, road{view(v), view(v), 3, view(factors, 2, 8)}); },
           "graft::update_factors: groups of 3 must be even and divide the 8 features of the factors[2, 8]");
+}
+
+TEST_CASE("RoAd takes the scratch that it announces", "[adapters][road]") {
+  auto const check = []<class S>(S) {
+    std::vector<S> const theta = random_numbers<S>(m, 1), alpha = random_numbers<S>(m, 2);
+    std::vector<S> factors(2 * m), kept = random_numbers<S>(T * m, 3), dy = random_numbers<S>(T * m, 4), dtheta(m),
+                                   dalpha(m);
+    std::vector<S> const W = random_numbers<S>(m * n, 5);
+    std::vector<S> D(W.size());
+    road const a{view(theta), view(alpha), 4, view(factors, 2, m)};
+    update_factors(graft::serial{}, a);
+    auto const vk = as_const(view(kept, T, m));
+    auto const vdy = view(dy, T, m);
+    CHECK(scratch_beside_kernels([&](auto const& ex) {
+            backward(ex, a, vk, vk, vdy, graft::road_gradients{view(dtheta), view(dalpha)}, none);
+          }) == backward_scratch_bytes(a, vk, vdy));
+    CHECK(backward_scratch_bytes(a) > 0);
+    CHECK(scratch_beside_kernels(
+              [&](auto const& ex) { backward(ex, a, vk, vk, vdy, graft::road_gradients{}, none); }) == 0);
+    CHECK(scratch_beside_kernels([&](auto const& ex) { delta_weight(ex, a, view(W, m, n), view(D, m, n)); }) ==
+          delta_weight_scratch_bytes(a, view(D, m, n)));
+    CHECK((delta_weight_scratch_bytes(a, view(D, m, n)) > 0) == (sizeof(S) == 2));
+    CHECK(scratch_beside_kernels([&](auto const& ex) { unmerge(ex, a, view(D, m, n)); }) == 0);
+  };
+  check(float{});
+  check(double{});
+  check(graft::bfloat16{});
 }

@@ -93,10 +93,13 @@ void expects_merge_boft(std::string_view verb, A const& a, W const& w, D const& 
     expects_disjoint(verb, name, out, "s", a.s);
   });
 }
+/// Rows of a weight in 16 bits are copied to this, some at a time.
+template <class S, class W>
+using boft_row = accumulate_t<typename S::value_type, typename W::value_type>;
 /// W <- diag(s) W R^T, or back.
 template <bool Removes, class E, class A, class W>
 void merge_boft(E const& ex, std::string_view verb, A const& a, W const& given) {
-  using value = accumulate_t<typename decltype(a.s)::value_type, typename W::value_type>;
+  using value = boft_row<decltype(a.s), W>;
   expects_merge_boft(verb, a, given);
   auto const run = [&](auto const& block, auto const& s) {
     if constexpr (Removes) {
@@ -189,7 +192,8 @@ void backward(E const& ex, boft<P, S, R> const& a, X const&, Kept const& kept, D
 /// Precision    inputs of the factors are taken again, unrounded; 512 tokens at a time, in order.
 /// Determinism  equal bits for every number of threads.
 /// Cost         about 6 T N n b flops for the parameters, 2 T N n b for dx.
-/// Scratch      N D b^2 + N min(T, 512) n numbers, beside the kernels'.
+/// Scratch      `backward_input_scratch_bytes(a, x)` from the executor's resource, beside the kernels': N D b^2 + N min(T, 512) n
+///              numbers.
 /// Errors       shape_error, argument_error; nothing is written then.
 template <class E, class P, class S, class R, class X, class G, class GP, class GS, class DX>
 void backward_input(E const& ex, boft<P, S, R> const& a, X const& x, G const& g,
@@ -210,6 +214,13 @@ void backward_input(E const& ex, boft<P, S, R> const& a, X const& x, G const& g,
     }
     if constexpr (detail::is_there<DX>) kernels::rotate_blocks_back_add(ex, g, a.rotations, dx);
   }
+}
+
+/// Scratch of `backward_input` beside that of its kernels; none where the parameters have no gradient. Name the other arguments'
+/// views when one may be of double: backward_input_scratch_bytes(a, x, g, gradients.parameters).
+template <class P, class S, class R, class X, class... Others>
+[[nodiscard]] std::size_t backward_input_scratch_bytes(boft<P, S, R> const& a, X const& x, Others const&...) {
+  return detail::backward_through_bytes<detail::sums_of<R, X, Others...>>("backward_input", a.rotations, a.blocks(), x);
 }
 
 /// For training with PEFT's multiplicative dropout: the same adapter whose rotations are a copy in the caller's memory, in which the
@@ -245,6 +256,7 @@ template <class E, class P, class S, class R, class Memory>
 /// Shapes       W[m, n] in and out. Any strides, any scalar; in 16 bits rounded once.
 /// Aliasing     W may not overlap the adapter.
 /// Cost         2 m N n b flops: the factors act one after another, nothing dense is formed.
+/// Scratch      `merge_scratch_bytes(a, W)`, `unmerge_scratch_bytes(a, W)` from the executor's resource, beside the kernels'.
 /// Errors       shape_error, argument_error; nothing is written then.
 template <class E, class P, class S, class R, class W>
 void merge(E const& ex, boft<P, S, R> const& a, W const& w) {
@@ -255,7 +267,23 @@ void unmerge(E const& ex, boft<P, S, R> const& a, W const& w) {
   if constexpr (detail::mandates_merge_boft<E, boft<P, S, R>, W>()) detail::merge_boft<true>(ex, "unmerge", a, w);
 }
 
-/// D = diag(s) W (B_{N-1} ... B_0)^T - W, what `merge` changes; in 16 bits rounded once.
+/// Scratch of `merge` beside that of its kernels: rows of a W in 16 bits.
+template <class P, class S, class R, class W>
+[[nodiscard]] std::size_t merge_scratch_bytes(boft<P, S, R> const&, W const& w) {
+  if constexpr (detail::is_narrow<W>) return detail::row_blocks_bytes<detail::boft_row<S, W>>(w, "merge");
+  else return 0;
+}
+/// Scratch of `unmerge` beside that of its kernels: that of `merge`, and 1 / s of these rows.
+template <class P, class S, class R, class W>
+[[nodiscard]] std::size_t unmerge_scratch_bytes(boft<P, S, R> const& a, W const& w) {
+  using value = detail::boft_row<S, W>;
+  index_t count = w.extent(0);
+  if constexpr (detail::is_narrow<W>) count = count == 0 ? 0 : detail::rows_in_block<value>(w);
+  return merge_scratch_bytes(a, w) + detail::inverse_bytes<value>(count, "unmerge");
+}
+
+/// D = diag(s) W (B_{N-1} ... B_0)^T - W, what `merge` changes; in 16 bits rounded once, by way of scratch:
+/// `delta_weight_scratch_bytes(a, D)` beside that of the kernels.
 template <class E, class P, class S, class R, class W, class D>
 void delta_weight(E const& ex, boft<P, S, R> const& a, W const& w, D const& d) {
   GRAFT_MANDATE_INPUT("delta_weight", "W", E, W, 2)
@@ -267,6 +295,12 @@ void delta_weight(E const& ex, boft<P, S, R> const& a, W const& w, D const& d) {
       kernels::scale_rows(ex, detail::slice(a.s, first, count), block);
     });
   }
+}
+
+/// Scratch of `delta_weight` beside that of its kernels: rows of a D in 16 bits.
+template <class P, class S, class R, class D>
+[[nodiscard]] std::size_t delta_weight_scratch_bytes(boft<P, S, R> const&, D const& d) {
+  return detail::difference_bytes(d, "delta_weight");
 }
 
 /// The adapter of output features [first, first + count): the same rotation, part of s. Checked.

@@ -102,22 +102,34 @@ void expects_merge_hra(std::string_view verb, A const& a, W const& w, D const& d
   expects_change(verb, w, d,
                  [&](std::string_view name, auto const& out) { expects_output_of_hra(verb, a, name, out); });
 }
+template <class A>
+using spread_back_value = accumulate_t<typename decltype(A::vectors)::value_type>;
+/// Scratch of `with_spread_back`.
+template <class A>
+[[nodiscard]] std::size_t spread_back_bytes(A const& a, std::string_view verb) {
+  return scratch_size(a.in_features(), a.rank(), sizeof(spread_back_value<A>), verb);
+}
 /// f(V S^T) in scratch.
 template <class E, class A, class F>
 void with_spread_back(E const& ex, std::string_view verb, A const& a, F const& f) {
-  using value = accumulate_t<typename decltype(a.vectors)::value_type>;
-  scratch_block const memory(resource_of(ex), scratch_size(a.in_features(), a.rank(), sizeof(value), verb));
+  using value = spread_back_value<A>;
+  scratch_block const memory(resource_of(ex), spread_back_bytes(a, verb));
   auto const back = view(reinterpret_cast<value*>(memory.data()), a.in_features(), a.rank());
   kernels::spread_vectors_back(ex, a.vectors, a.gram_schmidt, back);
   f(as_const(back));
   ex.fence();  // the scratch goes back
+}
+/// Scratch of `reflect_weight`.
+template <class A, class W>
+[[nodiscard]] std::size_t reflect_weight_bytes(A const& a, W const& w, std::string_view verb) {
+  return row_blocks_bytes<sums_of<decltype(a.vectors), W>>(w, verb);
 }
 /// W <- W H with V S^T, W H^T with V S. A row of W V is taken before its row of W is written: from a copy of some rows.
 template <class E, class A, class W, class B>
 void reflect_weight(E const& ex, std::string_view verb, A const& a, W const& w, B const& spread) {
   using value = sums_of<decltype(a.vectors), W>;
   index_t const step = rows_in_block<value>(w);
-  scratch_block const memory(resource_of(ex), w.size() == 0 ? 0 : scratch_size(step, w.extent(1), sizeof(value), verb));
+  scratch_block const memory(resource_of(ex), reflect_weight_bytes(a, w, verb));
   for (index_t t = 0; t < w.extent(0); t += step) {
     index_t const count = w.extent(0) - t < step ? w.extent(0) - t : step;
     auto const part = rows(w, t, count);
@@ -181,6 +193,17 @@ void transform_input(E const& ex, hra<U, V, S> const& a, X const& x, Y const& tu
   }
 }
 
+/// Scratch of `backward_input` beside that of its kernels; n r numbers alone where u has no gradient. Name g when it may be of
+/// double.
+template <class U, class V, class S, class X, class... Others>
+[[nodiscard]] std::size_t backward_input_scratch_bytes(hra<U, V, S> const& a, X const& x, Others const&...) {
+  constexpr std::string_view verb = "backward_input";
+  constexpr std::size_t width = sizeof(detail::sums_of<V, X, Others...>);
+  return 2 * (detail::scratch_size(x.extent(0), a.rank(), width, verb) +
+              detail::scratch_size(a.rank(), a.in_features(), width, verb)) +
+         detail::scratch_size(a.rank(), a.rank(), width, verb);
+}
+
 /// All added to what is there: du by way of S and of the normalization or Gram and Schmidt, and dx += g H.
 ///
 /// Shapes       x[T, n], g[T, n], the gradient of x', in; gradients.u[n, r] and dx[T, n] in and out, or `graft::none`.
@@ -188,7 +211,8 @@ void transform_input(E const& ex, hra<U, V, S> const& a, X const& x, Y const& tu
 /// Precision    sums over tokens as `backward` of `lora`, the rest in fp64. 16-bit dx is rounded twice.
 /// Determinism  equal bits for every number of threads.
 /// Cost         8 T n r flops for du, 4 T n r for dx.
-/// Scratch      2 T r + 3 n r + r^2 numbers, beside the kernels'.
+/// Scratch      `backward_input_scratch_bytes(a, x)` from the executor's resource, beside the kernels': 2 (T r + n r) + r^2
+///              numbers.
 /// Errors       shape_error, argument_error; nothing is written then.
 template <class E, class U, class V, class S, class X, class G, class GU, class DX>
 void backward_input(E const& ex, hra<U, V, S> const& a, X const& x, G const& g, hra_gradients<GU> const& gradients,
@@ -221,8 +245,7 @@ void backward_input(E const& ex, hra<U, V, S> const& a, X const& x, G const& g, 
       index_t const T = x.extent(0), n = x.extent(1), r = a.rank();
       std::size_t const of_tokens = detail::scratch_size(T, r, sizeof(sums), verb);
       std::size_t const of_features = detail::scratch_size(r, n, sizeof(sums), verb);
-      detail::scratch_block const memory(
-          detail::resource_of(ex), 2 * (of_tokens + of_features) + detail::scratch_size(r, r, sizeof(sums), verb));
+      detail::scratch_block const memory(detail::resource_of(ex), backward_input_scratch_bytes(a, x, g));
       auto const at = [&](std::size_t bytes, index_t p, index_t q) {
         return view(reinterpret_cast<sums*>(memory.data() + bytes), p, q);
       };
@@ -252,6 +275,7 @@ void backward_input(E const& ex, hra<U, V, S> const& a, X const& x, G const& g, 
 /// Shapes       W[m, n] in and out. Any strides, any scalar; one rounding.
 /// Aliasing     W may not overlap the adapter.
 /// Cost         4 m n r flops.
+/// Scratch      `merge_scratch_bytes(a, W)`, `unmerge_scratch_bytes(a, W)` from the executor's resource, beside the kernels'.
 /// Errors       shape_error, argument_error; nothing is written then.
 template <class E, class U, class V, class S, class W>
 void merge(E const& ex, hra<U, V, S> const& a, W const& w) {
@@ -271,7 +295,18 @@ void unmerge(E const& ex, hra<U, V, S> const& a, W const& w) {
   }
 }
 
-/// D = W H - W = -(W V) (V S^T)^T, what `merge` changes.
+/// Scratch of `merge` beside that of its kernels: V S^T and a copy of some rows of W.
+template <class U, class V, class S, class W>
+[[nodiscard]] std::size_t merge_scratch_bytes(hra<U, V, S> const& a, W const& w) {
+  return detail::spread_back_bytes(a, "merge") + detail::reflect_weight_bytes(a, w, "merge");
+}
+/// Scratch of `unmerge` beside that of its kernels: a copy of some rows of W.
+template <class U, class V, class S, class W>
+[[nodiscard]] std::size_t unmerge_scratch_bytes(hra<U, V, S> const& a, W const& w) {
+  return detail::reflect_weight_bytes(a, w, "unmerge");
+}
+
+/// D = W H - W = -(W V) (V S^T)^T, what `merge` changes. Takes `delta_weight_scratch_bytes(a)` beside the scratch of the kernels.
 template <class E, class U, class V, class S, class W, class D>
 void delta_weight(E const& ex, hra<U, V, S> const& a, W const& w, D const& d) {
   GRAFT_MANDATE_INPUT("delta_weight", "W", E, W, 2)
@@ -284,6 +319,12 @@ void delta_weight(E const& ex, hra<U, V, S> const& a, W const& w, D const& d) {
     detail::with_spread_back(ex, verb, a,
                              [&](auto const& back) { kernels::low_rank_add(ex, w, a.vectors, back, d, -1.0); });
   }
+}
+
+/// Scratch of `delta_weight` beside that of its kernels: V S^T.
+template <class U, class V, class S>
+[[nodiscard]] std::size_t delta_weight_scratch_bytes(hra<U, V, S> const& a) {
+  return detail::spread_back_bytes(a, "delta_weight");
 }
 
 /// The adapter of output features [first, first + count): itself, since it turns inputs.

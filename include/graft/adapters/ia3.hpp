@@ -119,6 +119,7 @@ void backward(E const& ex, ia3<L> const& a, X const&, Kept const& kept, DY const
 ///
 /// Shapes       W[m, n] in and out; base_bias[m] in and out, or `graft::none` when the layer has none.
 /// Cost         m n flops. One rounding an element.
+/// Scratch      unmerging takes `unmerge_scratch_bytes(a, W)` from the executor's resource: 1 / l.
 /// Errors       shape_error, argument_error; nothing is written then.
 template <class E, class L, class W, class Bias = none_t>
 void merge(E const& ex, ia3<L> const& a, W const& w, Bias const& base_bias = {}) {
@@ -139,6 +140,12 @@ void unmerge(E const& ex, ia3<L> const& a, W const& w, Bias const& base_bias = {
       if constexpr (detail::is_there<Bias>) kernels::scale_columns(ex, inverse, detail::as_row(base_bias));
     });
   }
+}
+
+/// Scratch of `unmerge`. Name W when it may be of double.
+template <class L, class... Others>
+[[nodiscard]] std::size_t unmerge_scratch_bytes(ia3<L> const& a, Others const&...) {
+  return detail::inverse_bytes<detail::sums_of<L, Others...>>(a.l.extent(0), "unmerge");
 }
 
 /// D = (diag(l) - I) W, what `merge` changes of the weight; one rounding.
@@ -226,6 +233,7 @@ void backward_input(E const& ex, ia3_feedforward<L> const& a, X const& x, G cons
 ///
 /// Shapes       W[m, n] in and out.
 /// Cost         m n flops. One rounding an element.
+/// Scratch      unmerging takes `unmerge_scratch_bytes(a, W)` from the executor's resource: 1 / l.
 /// Errors       shape_error, argument_error; nothing is written then.
 template <class E, class L, class W>
 void merge(E const& ex, ia3_feedforward<L> const& a, W const& w) {
@@ -241,6 +249,12 @@ void unmerge(E const& ex, ia3_feedforward<L> const& a, W const& w) {
     detail::with_inverse<detail::sums_of<L, W>>(ex, "unmerge", a.l,
                                                 [&](auto const& inverse) { kernels::scale_columns(ex, inverse, w); });
   }
+}
+
+/// Scratch of `unmerge`. Name W when it may be of double.
+template <class L, class... Others>
+[[nodiscard]] std::size_t unmerge_scratch_bytes(ia3_feedforward<L> const& a, Others const&...) {
+  return detail::inverse_bytes<detail::sums_of<L, Others...>>(a.l.extent(0), "unmerge");
 }
 
 /// D = W (diag(l) - I), what `merge` changes; one rounding.

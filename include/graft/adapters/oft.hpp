@@ -13,6 +13,7 @@
 #pragma once
 
 #include <cmath>
+#include <cstddef>
 #include <string_view>
 #include <tuple>
 
@@ -160,7 +161,7 @@ void transform_input(E const& ex, oft<P, R> const& a, X const& x, Y const& turne
 /// Aliasing     nothing that is written may overlap anything else.
 /// Determinism  equal bits for every number of threads; 512 tokens at a time, in order.
 /// Cost         2 T n b flops for the parameters, 2 T n b for dx.
-/// Scratch      D b^2 numbers, beside the kernels'.
+/// Scratch      `backward_input_scratch_bytes(a, x)` from the executor's resource, beside the kernels': D b^2 numbers.
 /// Errors       shape_error, argument_error; nothing is written then.
 template <class E, class P, class R, class X, class G, class GP, class DX>
 void backward_input(E const& ex, oft<P, R> const& a, X const& x, G const& g, oft_gradients<GP> const& gradients,
@@ -183,12 +184,21 @@ void backward_input(E const& ex, oft<P, R> const& a, X const& x, G const& g, oft
   }
 }
 
+/// Scratch of `backward_input` beside that of its kernels; none where the parameters have no gradient. Name the other arguments'
+/// views when one may be of double: backward_input_scratch_bytes(a, x, g, gradients.parameters).
+template <class P, class R, class X, class... Others>
+[[nodiscard]] std::size_t backward_input_scratch_bytes(oft<P, R> const& a, X const& x, Others const&...) {
+  return detail::backward_through_bytes<detail::sums_of<R, X, Others...>>(
+      "backward_input", detail::as_rotation(a.rotations, a.blocks()), a.rotations.extent(0), x);
+}
+
 /// merge: W <- W diag(R)^T. unmerge: W <- W diag(R)^-T, of the series by the blocks' inverses in fp64, so that it is exact though R
 /// is orthogonal only nearly.
 ///
 /// Shapes       W[m, n] in and out. Any strides, any scalar; in 16 bits rounded once.
 /// Aliasing     W may not overlap the adapter.
-/// Cost         2 m n b flops; unmerging a series also 4 D b^3, and b^2 numbers a block of scratch.
+/// Cost         2 m n b flops; unmerging a series also 4 D b^3.
+/// Scratch      of the kernels; unmerging also `unmerge_scratch_bytes(a, W)` from the executor's resource, b^2 numbers a block.
 /// Errors       shape_error, argument_error; nothing is written then.
 template <class E, class P, class R, class W>
 void merge(E const& ex, oft<P, R> const& a, W const& w) {
@@ -196,6 +206,14 @@ void merge(E const& ex, oft<P, R> const& a, W const& w) {
     detail::expects_merge_oft("merge", a, w);
     kernels::rotate_blocks_back(ex, w, detail::as_rotation(a.rotations, a.blocks()), w);
   }
+}
+/// Scratch of `unmerge` beside that of its kernels: inverses, of a series. Name W when it may be of double.
+template <class P, class R, class... Others>
+[[nodiscard]] std::size_t unmerge_scratch_bytes(oft<P, R> const& a, Others const&...) {
+  if (a.terms == 0) return 0;
+  using value = detail::sums_of<R, Others...>;
+  return detail::scratch_size(detail::checked_product(a.rotations.extent(0), a.block, "unmerge"), a.block,
+                              sizeof(value), "unmerge");
 }
 template <class E, class P, class R, class W>
 void unmerge(E const& ex, oft<P, R> const& a, W const& w) {
@@ -205,8 +223,7 @@ void unmerge(E const& ex, oft<P, R> const& a, W const& w) {
     if (a.terms == 0) return kernels::rotate_blocks(ex, w, detail::as_rotation(a.rotations, a.blocks()), w);
     using value = detail::sums_of<R, W>;
     index_t const count = a.rotations.extent(0), b = a.block;
-    detail::scratch_block const memory(detail::resource_of(ex),
-                                       detail::scratch_size(count * b, b, sizeof(value), verb));
+    detail::scratch_block const memory(detail::resource_of(ex), unmerge_scratch_bytes(a, w));
     auto const inverse = view(reinterpret_cast<value*>(memory.data()), dynamic_extents<3>{count, b, b}, {b * b, b, 1});
     kernels::invert_blocks(ex, a.rotations, inverse);
     kernels::rotate_blocks_back(ex, w, detail::as_rotation(as_const(inverse), a.blocks()), w);
@@ -214,7 +231,8 @@ void unmerge(E const& ex, oft<P, R> const& a, W const& w) {
   }
 }
 
-/// D = W diag(R)^T - W, what `merge` changes; in 16 bits rounded once.
+/// D = W diag(R)^T - W, what `merge` changes; in 16 bits rounded once, by way of scratch: `delta_weight_scratch_bytes(a, D)`
+/// beside that of the kernels.
 template <class E, class P, class R, class W, class D>
 void delta_weight(E const& ex, oft<P, R> const& a, W const& w, D const& d) {
   GRAFT_MANDATE_INPUT("delta_weight", "W", E, W, 2)
@@ -225,6 +243,12 @@ void delta_weight(E const& ex, oft<P, R> const& a, W const& w, D const& d) {
     detail::difference_of(
         ex, verb, w, d, [&](auto const& block, index_t, index_t) { kernels::rotate_blocks_back(ex, block, r, block); });
   }
+}
+
+/// Scratch of `delta_weight` beside that of its kernels: rows of a D in 16 bits.
+template <class P, class R, class D>
+[[nodiscard]] std::size_t delta_weight_scratch_bytes(oft<P, R> const&, D const& d) {
+  return detail::difference_bytes(d, "delta_weight");
 }
 
 /// The adapter of output features [first, first + count): itself, since it turns inputs.

@@ -9,6 +9,7 @@
 /// (road_4: in each group those of c, then those of s). The bias of the layer is rotated as well.
 #pragma once
 
+#include <cstddef>
 #include <string_view>
 #include <tuple>
 #include <type_traits>
@@ -134,12 +135,18 @@ void transform_output(E const& ex, road<T, A, F> const& a, X const&, Y const& y,
   }
 }
 
+/// Scratch of `backward` with gradients. Name kept and dy when one may be of double: backward_scratch_bytes(a, kept, dy).
+template <class T, class A, class F, class... Others>
+[[nodiscard]] std::size_t backward_scratch_bytes(road<T, A, F> const& a, Others const&...) {
+  return detail::scratch_size(2, a.factors.extent(1), sizeof(detail::sums_of<F, Others...>), "backward");
+}
+
 /// Gradients of theta and alpha, added to what is there, and dy becomes R^T dy, the gradient of what the layer gave with its bias.
 ///
 /// Shapes       kept[T, m] as the forward wrote it, in; dy[T, m] in and out; gradients as theta and alpha, in and out, or none.
 /// Precision    sums over tokens as `kernels::dot_columns`, unrounded; the rest in fp64, one rounding.
 /// Determinism  equal bits for every number of threads.
-/// Scratch      2 m numbers from the executor's resource.
+/// Scratch      `backward_scratch_bytes(a)` from the executor's resource: 2 m numbers. None without gradients.
 /// Errors       shape_error, argument_error; nothing is written then.
 template <class E, class T, class A, class F, class X, class Kept, class DY, class GT, class GA, class DX>
 void backward(E const& ex, road<T, A, F> const& a, X const&, Kept const& kept, DY const& dy,
@@ -169,7 +176,7 @@ void backward(E const& ex, road<T, A, F> const& a, X const&, Kept const& kept, D
                                gradients.alpha);
       detail::expects_disjoint(verb, "the gradient of theta", gradients.theta, "dy", dy);
       detail::expects_disjoint(verb, "the gradient of alpha", gradients.alpha, "dy", dy);
-      detail::scratch_block const memory(detail::resource_of(ex), detail::scratch_size(2, m, sizeof(sums), verb));
+      detail::scratch_block const memory(detail::resource_of(ex), backward_scratch_bytes(a, kept, dy));
       auto const d = view(reinterpret_cast<sums*>(memory.data()), 2, m);
       detail::fill_zero(ex, d);
       kernels::dot_columns(ex, dy, kept, detail::pair_factor(d, 0));
@@ -207,7 +214,8 @@ void unmerge(E const& ex, road<T, A, F> const& a, W const& w, Bias const& base_b
   }
 }
 
-/// D = R W - W, what `merge` changes of the weight; in 16 bits rounded once.
+/// D = R W - W, what `merge` changes of the weight; in 16 bits rounded once, by way of scratch:
+/// `delta_weight_scratch_bytes(a, D)`.
 template <class E, class T, class A, class F, class W, class D>
 void delta_weight(E const& ex, road<T, A, F> const& a, W const& w, D const& d) {
   GRAFT_MANDATE_INPUT("delta_weight", "W", E, W, 2)
@@ -221,6 +229,12 @@ void delta_weight(E const& ex, road<T, A, F> const& a, W const& w, D const& d) {
       kernels::rotate_pairs(ex, detail::cosines(a), detail::sines(a), a.group, block);
     });
   }
+}
+
+/// Scratch of `delta_weight`: columns of a D in 16 bits.
+template <class T, class A, class F, class D>
+[[nodiscard]] std::size_t delta_weight_scratch_bytes(road<T, A, F> const&, D const& d) {
+  return detail::difference_bytes(transposed(d), "delta_weight");
 }
 
 /// What is trained: theta and alpha.

@@ -3,6 +3,7 @@
 /// What adapters that scale outputs by a vector share: BOFT's s, (IA)3.
 #pragma once
 
+#include <cstddef>
 #include <limits>
 #include <string_view>
 #include <type_traits>
@@ -53,10 +54,22 @@ void difference_of(E const& ex, std::string_view verb, W const& w, D const& d, F
   }
 }
 
+/// Scratch of `difference_of`.
+template <class D>
+[[nodiscard]] std::size_t difference_bytes(D const& d, std::string_view verb) {
+  if constexpr (is_narrow<D>) return row_blocks_bytes(d, verb);
+  else return 0;
+}
+
+/// Scratch of `with_inverse` of `count` elements.
+template <class Sums>
+[[nodiscard]] std::size_t inverse_bytes(index_t count, std::string_view verb) {
+  return scratch_size(1, count, sizeof(Sums), verb);
+}
 /// f(1 / v) in scratch; NaN where v is 0, since that cannot be taken back.
 template <class Sums, class E, class V, class F>
 void with_inverse(E const& ex, std::string_view verb, V const& v, F const& f) {
-  scratch_block const memory(resource_of(ex), scratch_size(1, v.extent(0), sizeof(Sums), verb));
+  scratch_block const memory(resource_of(ex), inverse_bytes<Sums>(v.extent(0), verb));
   auto const inverse = view(reinterpret_cast<Sums*>(memory.data()), v.extent(0));
   kernels::divide(ex, constant_like<1>(v, v.extent(0)), v, inverse, std::numeric_limits<double>::quiet_NaN());
   f(as_const(inverse));
