@@ -72,17 +72,52 @@ void compute(test_case const& c, graft::io::peft_checkpoint const& adapter, std:
     adapter.visit(
         module,
         [&](auto const& a) {
+          std::vector<float> memory, more;  // what is worth keeping between calls
+          auto const floats = [](std::vector<float>& v, index_t count) {
+            v.resize(static_cast<std::size_t>(count));
+            return v.data();
+          };
           if constexpr (requires { a.magnitude; }) {
-            std::vector<float> norms(static_cast<std::size_t>(base.out()));
-            auto const d = graft::with_norms(a, graft::view(norms));
+            auto const d = graft::with_norms(a, graft::view(floats(memory, base.out()), base.out()));
             base.with_weight(merged, [&](auto const& view) { graft::update_norms(ex, d, view); });
             use(d);
+          } else if constexpr (requires { a.factors(); }) {  // BOFT
+            index_t const f = a.factors(), k = a.blocks(), b = a.block_size();
+            auto const r = graft::with_rotations(a, graft::view(floats(memory, f * k * b * b), f, k, b, b));
+            graft::update_rotations(ex, r);
+            use(r);
+          } else if constexpr (requires { a.blocks(); }) {  // OFT
+            index_t const k = a.parameters.extent(0), b = a.block_size();
+            auto const r = graft::with_rotations(a, graft::view(floats(memory, k * b * b), k, b, b));
+            graft::update_rotations(ex, r);
+            use(r);
+          } else if constexpr (requires { a.gram_schmidt; }) {  // HRA
+            index_t const n = a.in_features(), r = a.rank();
+            auto const h = graft::with_reflections(a, graft::view(floats(memory, r * n), r, n),
+                                                   graft::view(floats(more, n * r), n, r));
+            graft::update_reflections(ex, h);
+            use(h);
           } else use(a);
         },
         base.in());
   if (x) out.add(module + ".y", x->shape_with(base.out()), y);
   out.add(module + ".merged.W", base.W.shape, merged);
   out.add(module + ".merged.bias", {base.out()}, merged_bias);
+}
+
+/// A layer of normalisation: RMSNorm where the case has no bias, with the eps of Llama's configuration.
+void compute_norm(test_case const& c, graft::io::peft_checkpoint const& adapter, std::string const& module,
+                  results& out) {
+  expects_understood(adapter, module);
+  auto w = c.input<float>(module + ".base.W");
+  if (adapter.replaced().contains(module + ".weight")) w.data = adapter.read_replaced(module + ".weight");
+  if (c.has(module + ".base.bias")) throw skip(printable(module) + " is a LayerNorm, whose eps the case does not tell");
+  auto const x = c.input<float>(module + ".x");
+  std::vector<float> y(x.data.size());
+  graft::normalize(ex, graft::rms_norm{graft::view(std::as_const(w.data)), 1e-6}, x.matrix(),
+                   graft::view(y, x.rows(), x.columns()));
+  out.add(module + ".y", x.shape, y);
+  out.add(module + ".merged.W", w.shape, w.data);
 }
 
 /// A fused parameter of experts, merged.
@@ -132,7 +167,11 @@ results peft_checkpoint(test_case const& c) {
   for (auto const& entry : c.json("modules")) {
     auto const module = entry.get<std::string>();
     auto const kind = info.value(module, nlohmann::json::object()).value("type", std::string("Linear"));
-    if (kind != "Linear" && kind != "Conv1D" && kind != "ModulesToSaveWrapper")
+    if (kind == "LNTuningLayer") {
+      compute_norm(c, adapter, module, out);
+      continue;
+    }
+    if (kind != "Linear" && kind != "Conv1D" && kind != "HRALinear" && kind != "ModulesToSaveWrapper")
       throw skip(printable(module) + " is a " + printable(kind) + ", which graft does not compute");
     compute(c, adapter, module, kind, out);
   }

@@ -663,7 +663,7 @@ TEST_CASE("other types of adapters are not supported", "[io]") {
   tests::folder const here;
   std::filesystem::copy(data_folder + "/peft_checkpoints/lora_plain/adapter_model.safetensors",
                         here / "adapter_model.safetensors");
-  for (auto const* const type : {"IA3", "ADALORA", "lora", "\\u001b"}) {
+  for (auto const* const type : {"FOURIERFT", "ADALORA", "lora", "\\u001b"}) {
     tests::write(here / "adapter_config.json", "{\"peft_type\": \""s + type + "\", \"r\": \"x\"}");
     auto const e = refusal<unsupported_error>([&] { return peft_checkpoint::load(here.path()); });
     CHECK(e.tensor == "peft_type");

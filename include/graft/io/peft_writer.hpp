@@ -3,6 +3,8 @@
 /// Adapters to a folder that Hugging Face PEFT loads: `adapter_config.json` and `adapter_model.safetensors`.
 #pragma once
 
+#include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstddef>
 #include <map>
@@ -13,22 +15,29 @@
 #include <utility>
 #include <vector>
 
+#include <graft/adapters/boft.hpp>
 #include <graft/adapters/dora.hpp>
+#include <graft/adapters/hra.hpp>
+#include <graft/adapters/ia3.hpp>
+#include <graft/adapters/ln_tuning.hpp>
 #include <graft/adapters/lora.hpp>
 #include <graft/adapters/lora_embedding.hpp>
 #include <graft/adapters/lora_experts.hpp>
+#include <graft/adapters/oft.hpp>
 #include <graft/adapters/vera.hpp>
 #include <graft/config.hpp>
 #include <graft/io/adapter_config.hpp>
+#include <graft/io/detail/config_json.hpp>
 #include <graft/io/peft_checkpoint.hpp>
 #include <graft/io/safetensors.hpp>
 
 namespace graft::inline GRAFT_CONTRACT::io {
 
 /// Collects adapters by module name and writes them. Ranks and scales become `r`, `lora_alpha` and, for modules that differ from
-/// the first, `rank_pattern` and `alpha_pattern`; what was added decides `use_dora`, `lora_bias` and `target_parameters`; without
-/// target_modules the configuration lists the modules by their whole names. Tensors are copied when they are added, any
-/// strides, elements as they are. Before a byte is written, `peft_checkpoint` reads what would be: what it refuses is refused.
+/// the first, `rank_pattern` and `alpha_pattern`; what was added decides `use_dora`, `lora_bias`, `target_parameters`, the sizes
+/// of blocks, `apply_GS`, `feedforward_modules`; without target_modules the configuration lists the modules by their whole
+/// names. Tensors are copied when they are added, any strides, elements as they are. Before a byte is written,
+/// `peft_checkpoint` reads what would be: what it refuses is refused.
 ///
 /// The same adapters added in the same order give the same bytes.
 class peft_writer {
@@ -99,6 +108,64 @@ class peft_writer {
     keep("base_model.vera_B", shared.B);
     return *this;
   }
+  /// A layer of BOFT; all of one folder have the same number of factors, and blocks of one size, or equally many.
+  template <class P, class S, class R>
+  peft_writer& add(std::string const& module, boft<P, S, R> const& b) {
+    start(module, "BOFT");
+    same(module, config_.boft_n_butterfly_factor, b.factors(), "factors");
+    note_blocks(b.block_size(), b.blocks());
+    keep(prefix(module) + ".boft_R", b.parameters);
+    keep(prefix(module) + ".boft_s", b.s, {b.s.extent(0), 1});
+    return *this;
+  }
+  /// A layer of OFT; all of one folder take the same terms, have blocks of one size, or equally many, and share them or not. A
+  /// projection (COFT) is a matter of the settings, `coft` and `eps`.
+  template <class P, class R>
+  peft_writer& add(std::string const& module, oft<P, R> const& o) {
+    start(module, "OFT");
+    bool const shared = o.parameters.extent(0) == 1 && o.blocks() > 1;
+    same(module, config_.block_share, shared, "shared blocks");
+    same(module, config_.use_cayley_neumann, o.terms != 0, "series");
+    if (o.terms != 0) same(module, config_.num_cayley_neumann_terms, static_cast<index_t>(o.terms), "terms");
+    note_blocks(o.block_size(), o.blocks());
+    keep(prefix(module) + ".oft_R.weight", o.parameters);
+    return *this;
+  }
+  /// A layer of HRA; all of one folder have one rank, and make their columns orthonormal or not.
+  template <class U, class V, class S>
+  peft_writer& add(std::string const& module, hra<U, V, S> const& h) {
+    start(module, "HRA");
+    same(module, config_.r, h.rank(), "reflections");
+    same(module, config_.apply_GS, h.gram_schmidt, "Gram and Schmidt");
+    keep(prefix(module) + ".hra_u", h.u);
+    return *this;
+  }
+  template <class L>
+  peft_writer& add(std::string const& module, ia3<L> const& a) {
+    start(module, "IA3");
+    keep(prefix(module) + ".ia3_l", a.l, {a.l.extent(0), 1});
+    return *this;
+  }
+  template <class L>
+  peft_writer& add(std::string const& module, ia3_feedforward<L> const& a) {
+    start(module, "IA3");
+    feedforward_.push_back(module);
+    keep(prefix(module) + ".ia3_l", a.l, {1, a.l.extent(0)});
+    return *this;
+  }
+  /// A layer of normalisation, by LN tuning. Its eps is the base model's and not written.
+  template <class W, class B>
+  peft_writer& add(std::string const& module, layer_norm<W, B> const& n) {
+    add(module, rms_norm<W>{n.weight});
+    if constexpr (graft::detail::is_there<B>) keep(prefix(module) + ".ln_tuning_layers.bias", n.bias);
+    return *this;
+  }
+  template <class W>
+  peft_writer& add(std::string const& module, rms_norm<W> const& n) {
+    start(module, "LN_TUNING");
+    keep(prefix(module) + ".ln_tuning_layers.weight", n.weight);
+    return *this;
+  }
   /// A tensor that takes the place of the base model's of this name ("lm_head.weight", "model.layers.0.q_proj.bias"):
   /// modules_to_save must list its module, or bias be other than "none".
   template <class View>
@@ -110,7 +177,7 @@ class peft_writer {
   /// The two files' contents: of adapter_config.json, and of adapter_model.safetensors. Throws format_error, argument_error.
   [[nodiscard]] std::pair<std::string, std::string> bytes() const {
     adapter_config const config = completed();
-    std::string const text = json_of(config);
+    std::string const text = detail::config_json(config);
     std::string data = safetensors_bytes(tensors(), {{"format", "pt"}});
     auto const check =
         peft_checkpoint::parse(adapter_config::parse(text, "adapter_config.json"), "adapter_config.json",
@@ -154,17 +221,49 @@ class peft_writer {
     for (std::size_t i = 0; i < View::rank(); ++i) out.shape.push_back(v.extent(i));
     std::vector<value> elements;
     elements.reserve(static_cast<std::size_t>(v.size()));
-    if constexpr (View::rank() == 1)
-      for (index_t i = 0; i < v.extent(0); ++i) elements.push_back(v(i));
-    else
-      for (index_t i = 0; i < v.extent(0); ++i)
-        for (index_t j = 0; j < v.extent(1); ++j) elements.push_back(v(i, j));
+    std::array<index_t, View::rank()> at{};
+    for (index_t k = 0; k < v.size(); ++k) {
+      index_t offset = 0;
+      for (std::size_t i = 0; i < View::rank(); ++i) offset += at[i] * v.stride(i);
+      elements.push_back(v.data_handle()[offset]);
+      for (std::size_t i = View::rank(); i-- > 0 && ++at[i] == v.extent(i);) at[i] = 0;
+    }
     out.bytes.assign(reinterpret_cast<char const*>(elements.data()), elements.size() * sizeof(value));
     return out;
   }
   template <class View>
   void keep(std::string name, View const& v) {
     tensors_.emplace_back(std::move(name), copied(v));
+  }
+  /// A vector that PEFT stores as a matrix.
+  template <class View>
+  void keep(std::string name, View const& v, std::vector<index_t> shape) {
+    keep(std::move(name), v);
+    tensors_.back().second.shape = std::move(shape);
+  }
+  /// What the configuration has once for all modules: the first decides.
+  template <class Value>
+  void same(std::string const& module, Value& stated, Value value, std::string_view what) {
+    if (modules_.size() == 1) stated = value;
+    if (stated != value)
+      graft::detail::raise(argument_error(graft::detail::text("graft::io::peft_writer: ", escaped(module), " has ",
+                                                              in_words(value, what), " but those before have ",
+                                                              in_words(stated, what), "; one folder holds one kind")));
+  }
+  [[nodiscard]] static std::string in_words(index_t value, std::string_view what) {
+    return graft::detail::text(value, " ", what);
+  }
+  [[nodiscard]] static std::string in_words(bool value, std::string_view what) {
+    return graft::detail::text(value ? "" : "no ", what);
+  }
+  void note_blocks(index_t size, index_t number) {
+    if (modules_.size() == 1) block_size_ = size, block_number_ = number;
+    if (block_size_ != size) block_size_ = 0;
+    if (block_number_ != number) block_number_ = 0;
+    if (block_size_ == 0 && block_number_ == 0)
+      graft::detail::raise(argument_error(graft::detail::text(
+          "graft::io::peft_writer: ", escaped(modules_.back()), " has ", number, " blocks of ", size,
+          ", and those before neither the one nor the other; one folder holds blocks of one size, or equally many")));
   }
   void start(std::string const& module, std::string_view type) {
     if (modules_.empty()) config_.peft_type = type;
@@ -201,6 +300,15 @@ class peft_writer {
   [[nodiscard]] adapter_config completed() const {
     if (modules_.empty()) graft::detail::raise(argument_error("graft::io::peft_writer: there is no adapter to write"));
     adapter_config c = config_;
+    if (c.peft_type == "BOFT") {
+      c.boft_block_size = block_size_;
+      c.boft_block_num = block_size_ == 0 ? block_number_ : 0;
+    } else if (c.peft_type == "OFT") {
+      c.oft_block_size = block_size_;
+      c.r = block_size_ == 0 ? block_number_ : 0;
+      if (c.peft_version.empty()) c.peft_version = formulas_of;
+    }
+    if (!c.feedforward_pattern && c.feedforward_modules.empty()) c.feedforward_modules = feedforward_;
     if (c.target_modules.empty() && !c.target_pattern && !c.target_all_linear)
       for (auto const& m : modules_)
         if (!is_fused(m)) c.target_modules.push_back(m);
@@ -236,54 +344,13 @@ class peft_writer {
     }
     return out;
   }
-  [[nodiscard]] static std::string json_of(adapter_config const& c) {
-    bool const vera = c.peft_type == "VERA";
-    nlohmann::json j;  // keys in order
-    auto const names = [](std::vector<std::string> const& v) {
-      return v.empty() ? nlohmann::json() : nlohmann::json(v);
-    };
-    auto const pattern = [](std::vector<std::pair<std::string, double>> const& p, bool whole) {
-      auto out = nlohmann::json::object();
-      for (auto const& [key, value] : p)
-        if (whole) out[key] = static_cast<index_t>(value);
-        else out[key] = value;
-      return out;
-    };
-    j["peft_type"] = c.peft_type;
-    j["task_type"] = nullptr;
-    j["inference_mode"] = true;
-    j["base_model_name_or_path"] = nullptr;
-    j["r"] = c.r;
-    j["fan_in_fan_out"] = c.fan_in_fan_out;
-    j["bias"] = c.bias;
-    if (c.target_all_linear) j["target_modules"] = "all-linear";
-    else if (c.target_pattern) j["target_modules"] = *c.target_pattern;
-    else j["target_modules"] = c.target_modules;
-    j["layers_to_transform"] = c.layers_to_transform.empty() ? nlohmann::json() : nlohmann::json(c.layers_to_transform);
-    j["layers_pattern"] = names(c.layers_pattern);
-    j["modules_to_save"] = names(c.modules_to_save);
-    if (vera) {
-      j["projection_prng_key"] = c.projection_prng_key;
-      j["save_projection"] = c.save_projection;
-      j["vera_dropout"] = c.lora_dropout;
-    } else {
-      j["lora_alpha"] = c.lora_alpha;
-      j["lora_dropout"] = c.lora_dropout;
-      j["use_rslora"] = c.use_rslora;
-      j["use_dora"] = c.use_dora;
-      j["lora_bias"] = c.lora_bias;
-      j["init_lora_weights"] = true;
-      if (c.exclude_pattern) j["exclude_modules"] = *c.exclude_pattern;
-      else j["exclude_modules"] = names(c.exclude_modules);
-      j["rank_pattern"] = pattern(c.rank_pattern, true);
-      j["alpha_pattern"] = pattern(c.alpha_pattern, false);
-      if (!c.target_parameters.empty()) j["target_parameters"] = c.target_parameters;
-    }
-    return j.dump(2);
-  }
-
+  /// The version of PEFT whose formulas the adapters follow; it asks this of OFT.
+  static constexpr std::string_view formulas_of = "0.18.0";
   adapter_config config_;
   std::vector<std::string> modules_;
+  std::vector<std::string> feedforward_;
+  index_t block_size_ = 0;
+  index_t block_number_ = 0;
   std::vector<std::pair<std::string, stored>> tensors_;
   std::map<std::string, std::vector<fused>> fused_;
   std::vector<std::pair<std::string, stored>> replaced_;
