@@ -26,7 +26,7 @@ void write(graft::lora<graft::tensor_view<float, graft::dynamic_extents<2>>,
   std::filesystem::create_directory("my_adapter");
   // [write]
   graft::io::peft_writer(settings)                   // an adapter_config: dropout, use_rslora, bias, ... ; or nothing
-      .add("model.layers.0.self_attn.q_proj", lora)  // or a dora, a vera, a lora_embedding, a lora_experts
+      .add("model.layers.0.self_attn.q_proj", lora)  // or any other of the table above
       .replace("lm_head.weight", view)               // with modules_to_save
       .write("my_adapter");                          // an existing folder
   // [write end]

@@ -8,6 +8,12 @@
 // test: @DATA@/peft_checkpoints/vera_no_projection --reference @DATA@/peft_checkpoints/vera_no_projection/reference.safetensors
 // test: @DATA@/peft_checkpoints/vera_with_projection --tokens 3
 // test: @DATA@/peft_checkpoints/lora_mixtral_experts --reference @DATA@/peft_checkpoints/lora_mixtral_experts/reference.safetensors
+// test: @DATA@/peft_checkpoints/boft_m3 --reference @DATA@/peft_checkpoints/boft_m3/reference.safetensors
+// test: @DATA@/peft_checkpoints/oft_default --reference @DATA@/peft_checkpoints/oft_default/reference.safetensors
+// test: @DATA@/peft_checkpoints/oft_exact_cayley --tokens 3
+// test: @DATA@/peft_checkpoints/hra --reference @DATA@/peft_checkpoints/hra/reference.safetensors
+// test: @DATA@/peft_checkpoints/ia3 --reference @DATA@/peft_checkpoints/ia3/reference.safetensors
+// test: @DATA@/peft_checkpoints/ln_tuning --reference @DATA@/peft_checkpoints/ln_tuning/reference.safetensors
 // test: @DATA@/peft_checkpoints/lora_rslora --tokens 7 --seed 3 --threads 1
 #include <algorithm>
 #include <cmath>
@@ -23,6 +29,7 @@
 #include <graft/io.hpp>
 #include <graft/openmp.hpp>
 
+#include "support/around.hpp"
 #include "support/float64.hpp"
 #include "support/options.hpp"
 #include "support/reference.hpp"
@@ -109,7 +116,7 @@ demo::timing measure(graft::openmp const& ex, Adapter const& adapter, layer cons
   bool const vera = l.d.size() != 0, dora = l.magnitude.size() != 0;
   demo::timing t;
   t.base = demo::median_us([&] { y.noalias() = x * l.W.transpose(); });
-  t.two_gemms = demo::median_us([&] {
+  t.eigen = demo::median_us([&] {
     v.noalias() = x * l.A.transpose();
     if (vera) v.array().rowwise() *= l.d.array();
     else v *= s;
@@ -140,6 +147,10 @@ M widened(View const& v) {
     }
   return out;
 }
+
+/// Does it scale outputs and nothing else, as (IA)3?
+template <class A>
+inline constexpr bool is_scale = requires { A::scales_bias; };
 
 class program {
  public:
@@ -209,6 +220,7 @@ class program {
         throw graft::io::unsupported_error("graft: " + graft::io::escaped(module) + " of the reference depends on " +
                                                graft::io::escaped(o.name) + ": " + o.reason,
                                            options_.folder, o.name);
+    if (adapted && m->kind == adapter_kind::ln_tuning) return compare_norm(*m);
     bool const turned = reference_->is_conv1d(module) || (adapted && m->fan_in_fan_out);
     layer l;
     l.W = reference_->read(module + ".base.W", turned);
@@ -250,129 +262,174 @@ class program {
   /// A layer of the shapes that the adapter implies. |y| is near 1, as behind a normalised x.
   layer drawn_layer(adapted_module const& m) {
     layer l;
-    l.W = numbers_.values(m.out_features, m.in_features, std::sqrt(3.0F / static_cast<float>(m.in_features)));
-    l.x = numbers_.values(options_.tokens, m.in_features, std::sqrt(3.0F));
+    // What the file does not tell is as wide as the other side, or four blocks.
+    auto const n = m.in_features > 0 ? m.in_features : m.out_features > 0 ? m.out_features : 4 * m.block_size;
+    auto const rows = m.out_features > 0 ? m.out_features : n;
+    l.W = numbers_.values(rows, n, std::sqrt(3.0F / static_cast<float>(n)));
+    l.x = numbers_.values(options_.tokens, n, std::sqrt(3.0F));
     replace(m.name, l, m.fan_in_fan_out);
     return l;
+  }
+
+  /// A layer of normalisation, whose weight the checkpoint brings along: an RMSNorm where it has no bias, as Llama's.
+  void compare_norm(adapted_module const& m) {
+    ++in_reference_;
+    matrix const x = reference_->read(m.name + ".x");
+    reference_->expects_shape(m.name + ".x", x.rows(), x.cols(), x.rows(), m.in_features);
+    matrix y(x.rows(), x.cols());
+    row_vector weight(m.in_features);
+    adapters_.visit_norm(m.name, [&](auto const& w, auto const& bias) {
+      weight = widened<row_vector>(w);
+      if constexpr (requires { bias.extent(0); })
+        graft::normalize(ex_, graft::layer_norm{w, bias, 1e-5}, view(x), view(y));
+      else graft::normalize(ex_, graft::rms_norm{w, 1e-6}, view(x), view(y));
+    });
+    auto const of_y = reference_->compare(m.name + ".y", y);
+    auto const W = reference_->compare(m.name + ".merged.W", weight);
+    if (!of_y) return;
+    worst_ = std::max({worst_, of_y->ratio, W ? W->ratio : 0.0});
+    ++modules_;
+    graft::index_t const count = m.in_features * (m.has_bias ? 2 : 1);
+    parameters_ += count;
+    demo::print_row(m.name, "LN", 0, count, *of_y, nullptr, nullptr);
   }
 
   /// All results of one adapted module against float64, and against PEFT's where the reference has them; then the times.
   void check(adapted_module const& m, layer l, bool turned = false) {
     if (reference_ && in_reference(m.name)) {
-      auto const in = m.kind == adapter_kind::vera ? l.W.cols() : m.in_features;  // VeRA's file does not know
-      reference_->expects_shape(m.name + ".base.W", l.W.rows(), l.W.cols(), m.out_features, in);
+      bool const told = m.kind != adapter_kind::vera && m.in_features > 0;  // or the file does not know
+      auto const in = told ? m.in_features : l.W.cols(), out = m.out_features > 0 ? m.out_features : l.W.rows();
+      reference_->expects_shape(m.name + ".base.W", l.W.rows(), l.W.cols(), out, in);
       reference_->expects_shape(m.name + ".x", l.x.rows(), l.x.cols(), l.x.rows(), in);
     }
-    if (l.bias.size() != 0 && l.bias.size() != m.out_features)
+    if (l.bias.size() != 0 && l.bias.size() != l.W.rows())
       throw graft::shape_error("graft: the bias of " + graft::io::escaped(m.name) + " does not fit");
-    l.dy = numbers_.values(l.x.rows(), m.out_features, 1.0F);
+    l.dy = numbers_.values(l.x.rows(), l.W.rows(), 1.0F);
     auto const use = [&]<class Adapter>(Adapter const& adapter) {
-      constexpr bool dora = requires { adapter.magnitude; };
-      constexpr bool vera = requires { adapter.d; };
-      auto const& factors = [&]() -> auto const& {
-        if constexpr (dora) return adapter.low_rank;
-        else return adapter;
-      }();
-      l.A = widened<matrix>(factors.A);
-      l.B = widened<matrix>(factors.B);
-      if constexpr (dora) l.magnitude = widened<row_vector>(adapter.magnitude);
-      if constexpr (vera) {
-        l.d = widened<row_vector>(adapter.d);
-        l.b = widened<row_vector>(adapter.b);
-      }
-      if constexpr (!dora && !vera)
-        if constexpr (Adapter::has_bias) l.adapter_bias = widened<row_vector>(adapter.bias);
-      l.scale = m.scale;
-      if (dora) l.y = l.x * l.W.transpose();
-      else l.y = base_output(l);
-      if (dora) l.dx = matrix::Zero(l.x.rows(), l.W.cols());
-      else l.dx = l.dy * l.W;
-      auto const got = apply(ex_, adapter, l);
-      auto checks = demo::compare_with_float64(l, got);
-      worst_ = std::max(worst_, checks.ratio());
-      if (reference_) take_peft(m.name, got, turned, checks);
-      worst_ = std::max(worst_, checks.ratio());
-      auto const t = measure(ex_, adapter, l, options_.tokens, numbers_);
-      auto const count = graft::parameter_count(adapter);
-      demo::print_row(m.name, method_of(m), m.rank, count, checks.y, &checks, &t);
-      total_ += t;
-      parameters_ += count;
-      ++modules_;
+      if constexpr (graft::input_transform<Adapter> || is_scale<Adapter>) check_around(m, adapter, l, turned);
+      else check_low_rank(m, adapter, l, turned);
     };
     adapters_.visit(m.name, use, l.W.cols());
   }
-  [[nodiscard]] static std::string method_of(adapted_module const& m) {
-    return m.rslora && m.kind == adapter_kind::lora ? "rsLoRA" : std::string(graft::io::name(m.kind));
-  }
-  /// Is it a layer, of which the table shows a line?
-  [[nodiscard]] static bool is_layer(adapted_module const& m) {
-    return m.kind == adapter_kind::lora || m.kind == adapter_kind::dora || m.kind == adapter_kind::vera;
-  }
-  /// PEFT's outputs are what the table shows.
-  void take_peft(std::string const& module, demo::outcome const& got, bool turned, demo::checks& checks) const {
-    if (auto const y = reference_->compare(module + ".y", got.y)) checks.y = *y;
-    if (auto const W = reference_->compare(module + ".merged.W", got.merged, turned)) checks.W = *W;
-    if (auto const b = reference_->compare(module + ".merged.bias", got.merged_bias); b && b->ratio > checks.W.ratio)
-      checks.W = *b;
-  }
-
-  void print_title() const {
-    auto const& c = adapters_.config();
-    std::printf("%s\n%s of PEFT %s: %s", demo::shortened(options_.folder, 110).c_str(),
-                c.peft_type == "VERA" ? "VeRA"
-                : c.use_dora          ? "DoRA"
-                : c.use_rslora        ? "rsLoRA"
-                                      : "LoRA",
-                c.peft_version.empty() ? "(unknown)" : demo::shortened(c.peft_version, 20).c_str(),
-                demo::counted(adapters_.modules().size(), "adapted module").c_str());
-    if (auto const n = adapters_.replaced().size(); n != 0)
-      std::printf(", %s in place of the base's", demo::counted(n, "tensor").c_str());
-    std::printf("\ntimes: %s, %s; graft on %s; Eigen as it was compiled here (%s)\n",
-                demo::counted(static_cast<std::size_t>(options_.tokens), "token").c_str(),
-                demo::counted(static_cast<std::size_t>(ex_.concurrency()), "thread").c_str(),
-                std::string(graft::name(graft::active_isa())).c_str(), Eigen::SimdInstructionSetsInUse());
-  }
-
-  /// What is no layer of x and y has no line in the table.
-  void print_rest() const {
-    for (auto const& m : adapters_.modules())
-      if (!is_layer(m))
-        std::printf("%s is %s of rank %lld: handed out, not in the table\n", demo::shortened(m.name, 60).c_str(),
-                    std::string(graft::io::name(m.kind)).c_str(), static_cast<long long>(m.rank));
-  }
-  void print_others() const {
-    if (adapters_.others().empty())
-      return static_cast<void>(std::puts("\nEverything in the checkpoint was understood."));
-    std::puts("\nnot used by graft:");
-    std::string reason;
-    for (auto const& o : adapters_.others()) {
-      if (std::exchange(reason, o.reason) != o.reason) std::printf("  %s:\n", o.reason.c_str());
-      std::printf("    %s %s\n", demo::shortened(o.name, 70).c_str(), demo::shortened(o.value, 32).c_str());
+  template <class Adapter>
+  void check_low_rank(adapted_module const& m, Adapter const& adapter, layer& l, bool turned) {
+    constexpr bool dora = requires { adapter.magnitude; };
+    constexpr bool vera = requires { adapter.d; };
+    auto const& factors = [&]() -> auto const& {
+      if constexpr (dora) return adapter.low_rank;
+      else return adapter;
+    }();
+    l.A = widened<matrix>(factors.A);
+    l.B = widened<matrix>(factors.B);
+    if constexpr (dora) l.magnitude = widened<row_vector>(adapter.magnitude);
+    if constexpr (vera) {
+      l.d = widened<row_vector>(adapter.d);
+      l.b = widened<row_vector>(adapter.b);
     }
+    if constexpr (!dora && !vera)
+      if constexpr (Adapter::has_bias) l.adapter_bias = widened<row_vector>(adapter.bias);
+    l.scale = m.scale;
+    if (dora) l.y = l.x * l.W.transpose();
+    else l.y = base_output(l);
+    if (dora) l.dx = matrix::Zero(l.x.rows(), l.W.cols());
+    else l.dx = l.dy * l.W;
+    auto const got = apply(ex_, adapter, l);
+    report(m, graft::parameter_count(adapter), got, demo::compare_with_float64(l, got), turned,
+           measure(ex_, adapter, l, options_.tokens, numbers_));
   }
-
-  [[nodiscard]] int print_summary() const {
-    bool const good = worst_ <= 1;
-    double const gain = total_.two_gemms / total_.adapter;
-    std::printf("%s, %s: %s (%.2g of the bound)\n", demo::counted(modules_, "module").c_str(),
-                (demo::with_commas(parameters_) + " parameters").c_str(),
-                good ? "within bounds" : "A BOUND WAS EXCEEDED", worst_);
-    std::printf("adapter %.1f us (%.1f %% of base, %.1fx %s than two GEMMs)\n", total_.adapter,
-                100 * total_.adapter / total_.base, gain >= 1 ? gain : 1 / gain, gain >= 1 ? "faster" : "slower");
-    return good ? 0 : 1;
+  template <class Adapter>
+  void check_around(adapted_module const& m, Adapter const& adapter, layer const& l, bool turned) {
+    auto const got = demo::apply_around(ex_, adapter, l);
+    auto [parameters, scales] = demo::parameters_of(adapter);
+    demo::around_layer const around{l, demo::maker<double>(adapter), std::move(parameters), std::move(scales),
+                                    requires {Adapter::scales_bias;
   }
-
-  demo::options options_;
-  graft::openmp ex_;
-  peft_checkpoint adapters_;
-  demo::drawn numbers_;
-  std::optional<demo::reference> reference_;
-  std::size_t in_reference_ = 0;
-  std::size_t modules_ = 0;
-  graft::index_t parameters_ = 0;
-  demo::timing total_;
-  double worst_ = 0;
 };
+report(m, graft::parameter_count(adapter), got, demo::compare_with_float64(around, got), turned,
+       demo::measure_around(ex_, adapter, l, options_.tokens, numbers_));
+}  // namespace
+template <class Outcome>
+void report(adapted_module const& m, graft::index_t count, Outcome const& got, demo::checks checks, bool turned,
+            demo::timing const& t) {
+  worst_ = std::max(worst_, checks.ratio());
+  if (reference_) take_peft(m.name, got, turned, checks);
+  worst_ = std::max(worst_, checks.ratio());
+  demo::print_row(m.name, method_of(m), m.rank > 0 ? m.rank : m.block_size, count, checks.y, &checks, &t);
+  total_ += t;
+  parameters_ += count;
+  ++modules_;
+}
+[[nodiscard]] static std::string method_of(adapted_module const& m) {
+  if (m.rslora && m.kind == adapter_kind::lora) return "rsLoRA";
+  return std::string(graft::io::name(m.kind == adapter_kind::ia3_feedforward ? adapter_kind::ia3 : m.kind));
+}
+/// Is it a layer, of which the table shows a line?
+[[nodiscard]] static bool is_layer(adapted_module const& m) { return m.kind < adapter_kind::ln_tuning; }
+/// PEFT's outputs are what the table shows.
+template <class Outcome>
+void take_peft(std::string const& module, Outcome const& got, bool turned, demo::checks& checks) const {
+  if (auto const y = reference_->compare(module + ".y", got.y)) checks.y = *y;
+  if (auto const W = reference_->compare(module + ".merged.W", got.merged, turned)) checks.W = *W;
+  if (got.merged_bias.size() == 0) return;
+  if (auto const b = reference_->compare(module + ".merged.bias", got.merged_bias); b && b->ratio > checks.W.ratio)
+    checks.W = *b;
+}
+
+void print_title() const {
+  auto const& c = adapters_.config();
+  std::printf("%s\n%s of PEFT %s: %s", demo::shortened(options_.folder, 110).c_str(),
+              adapters_.modules().empty() ? "a folder" : method_of(adapters_.modules().front()).c_str(),
+              c.peft_version.empty() ? "(unknown)" : demo::shortened(c.peft_version, 20).c_str(),
+              demo::counted(adapters_.modules().size(), "adapted module").c_str());
+  if (auto const n = adapters_.replaced().size(); n != 0)
+    std::printf(", %s in place of the base's", demo::counted(n, "tensor").c_str());
+  std::printf("\ntimes: %s, %s; graft on %s; Eigen as it was compiled here (%s)\n",
+              demo::counted(static_cast<std::size_t>(options_.tokens), "token").c_str(),
+              demo::counted(static_cast<std::size_t>(ex_.concurrency()), "thread").c_str(),
+              std::string(graft::name(graft::active_isa())).c_str(), Eigen::SimdInstructionSetsInUse());
+}
+
+/// What is no layer of x and y has no line in the table.
+void print_rest() const {
+  for (auto const& m : adapters_.modules())
+    if (!is_layer(m) && !(m.kind == adapter_kind::ln_tuning && in_reference(m.name)))
+      std::printf("%s is %s: handed out, not in the table\n", demo::shortened(m.name, 60).c_str(),
+                  std::string(graft::io::name(m.kind)).c_str());
+}
+void print_others() const {
+  if (adapters_.others().empty()) return static_cast<void>(std::puts("\nEverything in the checkpoint was understood."));
+  std::puts("\nnot used by graft:");
+  std::string reason;
+  for (auto const& o : adapters_.others()) {
+    if (std::exchange(reason, o.reason) != o.reason) std::printf("  %s:\n", o.reason.c_str());
+    std::printf("    %s %s\n", demo::shortened(o.name, 70).c_str(), demo::shortened(o.value, 32).c_str());
+  }
+}
+
+[[nodiscard]] int print_summary() const {
+  bool const good = worst_ <= 1;
+  double const gain = total_.adapter > 0 ? total_.eigen / total_.adapter : 0;
+  std::printf("%s, %s: %s (%.2g of the bound)\n", demo::counted(modules_, "module").c_str(),
+              (demo::with_commas(parameters_) + " parameters").c_str(), good ? "within bounds" : "A BOUND WAS EXCEEDED",
+              worst_);
+  if (gain > 0)
+    std::printf("adapter %.1f us (%.1f %% of base, %.1fx %s than Eigen's)\n", total_.adapter,
+                100 * total_.adapter / total_.base, gain >= 1 ? gain : 1 / gain, gain >= 1 ? "faster" : "slower");
+  return good ? 0 : 1;
+}
+
+demo::options options_;
+graft::openmp ex_;
+peft_checkpoint adapters_;
+demo::drawn numbers_;
+std::optional<demo::reference> reference_;
+std::size_t in_reference_ = 0;
+std::size_t modules_ = 0;
+graft::index_t parameters_ = 0;
+demo::timing total_;
+double worst_ = 0;
+}
+;
 
 }  // namespace
 

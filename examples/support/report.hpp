@@ -60,13 +60,13 @@ template <class F>
 }
 
 struct timing {
-  double base = 0;       // y = x W^T
-  double adapter = 0;    // graft::add_delta
-  double two_gemms = 0;  // y += s (x A^T) B^T by Eigen
+  double base = 0;     // y = x W^T
+  double adapter = 0;  // graft::add_delta, transform_input, transform_output
+  double eigen = 0;    // the same by Eigen
   timing& operator+=(timing const& t) {
     base += t.base;
     adapter += t.adapter;
-    two_gemms += t.two_gemms;
+    eigen += t.eigen;
     return *this;
   }
 };
@@ -102,23 +102,23 @@ inline constexpr std::size_t name_width = 31;
 
 inline void print_header(char const* compared_with) {
   int const name = static_cast<int>(name_width);
-  std::printf("\n%-*s %-18s  y: %-18s error / bound  adapter  of    two\n", name, "", "", compared_with);
-  std::printf("%-*s method rank  params   error ulps   bound    W undo grad      us  base  GEMMs\n", name, "module");
+  std::printf("\n%-*s %-18s  y: %-18s error / bound  adapter  of\n", name, "", "", compared_with);
+  std::printf("%-*s method size  params   error ulps   bound    W undo grad      us  base  Eigen\n", name, "module");
 }
 
 /// One line of 108 columns; what a module does not have is a dash. "!" stands behind what exceeds its bound.
-inline void print_row(std::string_view module, std::string const& method, graft::index_t rank,
+inline void print_row(std::string_view module, std::string const& method, graft::index_t size,
                       graft::index_t parameters, worst const& y, checks const* c, timing const* t) {
   std::string line =
       format("%-*s %-6s", static_cast<int>(name_width), shortened(module, name_width).c_str(), method.c_str());
-  line += rank > 0 ? format(" %4lld %7lld", static_cast<long long>(rank), static_cast<long long>(parameters))
-                   : format(" %4s %7s", "-", "-");
+  line += size > 0 ? format(" %4lld", static_cast<long long>(size)) : format(" %4s", "-");
+  line += parameters > 0 ? format(" %7lld", static_cast<long long>(parameters)) : format(" %7s", "-");
   line +=
       format(y.ulps() < 1000 ? " %7.1e %4.1f %7.1e" : " %7.1e %4.0e %7.1e", y.relative(), y.ulps(), y.relative_bound());
   line += c != nullptr ? format(" %4.2f %4.2f %4.2f", c->W.ratio, c->undo.ratio, c->grad.ratio)
                        : format(" %4s %4s %4s", "-", "-", "-");
   line += t != nullptr ? format(" %7.1f %4.*f%% %5.1fx", t->adapter, t->adapter < 0.1 * t->base ? 1 : 0,
-                                100 * t->adapter / t->base, t->two_gemms / t->adapter)
+                                100 * t->adapter / t->base, t->eigen / t->adapter)
                        : format(" %7s %5s %6s", "-", "-", "-");
   if (!(y.ratio <= 1) || (c != nullptr && !(c->ratio() <= 1))) line += " !";
   std::puts(line.c_str());
@@ -129,8 +129,10 @@ inline void print_legend() {
   std::puts(
       "\n"
       "y: largest error over largest |y|; in last places of the largest |y|; what is allowed, likewise relative.\n"
+      "size: the rank; of BOFT and OFT the block.\n"
       "W, undo, grad: error over bound of the merged weight, of the weight after unmerge, of the gradients.\n"
-      "adapter: y += s (x A^T) B^T by graft; of base: beside Eigen's y = x W^T; two GEMMs: Eigen's time over graft's.");
+      "adapter: what it adds to x W^T, by graft; of base: beside Eigen's y = x W^T; Eigen: its time for that over "
+      "graft's.");
 }
 
 /// "1 tensor", "2 tensors"

@@ -130,7 +130,7 @@ foreach(page IN LISTS pages)
     endif()
   endforeach()
 
-  string(REGEX MATCHALL "graft::[A-Za-z_:]*[A-Za-z_]" names "${text}")
+  string(REGEX MATCHALL "graft::[A-Za-z_0-9:]*[A-Za-z_0-9]" names "${text}")
   list(REMOVE_DUPLICATES names)
   foreach(name IN LISTS names)
     math(EXPR named "${named} + 1")

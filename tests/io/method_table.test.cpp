@@ -82,6 +82,13 @@ std::string file_of_method(std::string_view method, tensors<float>& t) {
   if (method == "dora") return file_of(t.dora(), "q_proj");
   if (method == "lora_embedding") return file_of(graft::lora_embedding{t.A.view(), t.B.view(), 0.7}, "embed");
   if (method == "lora_experts") return file_of(graft::lora_experts{t.A.view(), t.B.view(), 0.7, 2}, "experts.down");
+  if (method == "boft")
+    return file_of(graft::boft{graft::view(t.more.data(), 1, 2, 2, 2), graft::view(t.bias)}, "q_proj");
+  if (method == "oft") return file_of(graft::oft{graft::view(t.more.data(), 2, 1), 4, 2, 5}, "q_proj");
+  if (method == "hra") return file_of(graft::hra{t.B.view()}, "q_proj");
+  if (method == "ia3") return file_of(graft::ia3{graft::view(t.bias)}, "q_proj");
+  if (method == "ln_tuning") return file_of(graft::rms_norm{graft::view(t.bias)}, "norm");
+  if (method == "bitfit") return "`bias` of others";                      // peft_writer::replace
   if (method == "lora_fa" || method == "lora_dropout") return "as LoRA";  // they train one
   return "-";
 }
