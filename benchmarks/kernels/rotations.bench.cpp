@@ -1,7 +1,7 @@
 // smoke: (T=8/n=4096/b=8|cayley/D=16)
 // SPDX-License-Identifier: Apache-2.0
-// Block rotations of n = 4096 features by 1 to 4 butterfly factors, beside a copy of x for each factor (the cache's limit) and
-// Eigen's product a block (one factor); Cayley transforms beside a loop of Eigen's LU; merging beside a dense rotation.
+// Block rotations of n = 4096 features by 1 to 4 butterfly factors, beside a copy of x and a read of the blocks for each factor (the
+// caches' limit) and Eigen's product a block (one factor); Cayley transforms beside a loop of Eigen's LU; merging beside a dense rotation.
 #include <memory>
 
 #include "support/peers.hpp"
@@ -48,8 +48,9 @@ void rotate(index_t T, index_t b, index_t N, int threads) {
   graft::openmp const ex{.threads = threads};
   add(name + "graft", p, flops, bytes,
       [ex](rotation& q) { graft::kernels::rotate_blocks(ex, view(q.x, q.T, q.n), q.view4(), view(q.y, q.T, q.n)); });
-  add(name + "copies", p, 0, bytes,
-      [threads](rotation& q) { peers::stream(threads, q.x.data(), q.y.data(), q.T * q.n, q.N); });
+  add(name + "stream", p, 0, bytes, [threads](rotation& q) {
+    benchmark::DoNotOptimize(peers::stream(threads, q.x.data(), q.y.data(), q.T * q.n, q.R.data(), q.n * q.b, q.N));
+  });
   if (N == 1)
     add(name + "eigen", p, flops, bytes, [threads](rotation& q) {
       peers::eigen_rotate_blocks(threads, q.x.data(), q.R.data(), q.y.data(), q.T, q.n, q.b);

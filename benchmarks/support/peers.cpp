@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "support/peers.hpp"
 
+#include <bit>
 #include <cstring>
 
 #include <Eigen/Core>
@@ -106,14 +107,22 @@ void eigen_dense_merge(int threads, float const* W, float const* R, float* to, i
   out(to, m, n).noalias() = in(W, m, n) * in(R, n, n).transpose();
 }
 
-void stream([[maybe_unused]] int threads, float const* x, float* y, index count, index times) {
+std::uint32_t stream([[maybe_unused]] int threads, float const* x, float* y, index count, float const* read,
+                     index read_count, index times) {
+  std::uint32_t bits = 0;
   for (index i = 0; i < times; ++i) {
-#pragma omp parallel for num_threads(threads)
+    float const* const from = read + i * read_count;
+#pragma omp parallel for num_threads(threads) reduction(| : bits)
     for (int part = 0; part < threads; ++part) {
       index const first = count * part / threads;
       std::memcpy(y + first, x + first, sizeof(float) * static_cast<std::size_t>(count * (part + 1) / threads - first));
+      std::uint32_t of_part = 0;
+      for (index k = read_count * part / threads; k < read_count * (part + 1) / threads; ++k)
+        of_part |= std::bit_cast<std::uint32_t>(from[k]);
+      bits |= of_part;
     }
   }
+  return bits;
 }
 
 void eigen_low_rank_add_bf16(int threads, std::uint16_t const* x, std::uint16_t const* A, std::uint16_t const* B,

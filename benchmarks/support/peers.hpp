@@ -29,7 +29,8 @@ void eigen_cayley(float const* packed, float* R, index D, index b);
 // out = W R^T, R[n, n] dense.
 void eigen_dense_merge(int threads, float const* W, float const* R, float* out, index m, index n);
 // y = x, `times` times.
-void stream(int threads, float const* x, float* y, index count, index times);
+std::uint32_t stream(int threads, float const* x, float* y, index count, float const* read, index read_count,
+                     index times);
 // bfloat16 bits; Eigen widens to float and back (its own bfloat16 product is many times slower).
 void eigen_low_rank_add_bf16(int threads, std::uint16_t const* x, std::uint16_t const* A, std::uint16_t const* B,
                              std::uint16_t* y, float* scratch, index T, index n, index m, index r, float s);

@@ -21,6 +21,7 @@
 #include <graft/config.hpp>
 #include <graft/contracts.hpp>
 #include <graft/kernels/columns.hpp>
+#include <graft/kernels/copy.hpp>
 #include <graft/kernels/scale.hpp>
 #include <graft/view/tensor_view.hpp>
 
@@ -186,8 +187,13 @@ void transform_input(E const& ex, ia3_feedforward<L> const& a, X const& x, Y con
     detail::expects_disjoint(verb, "x'", turned, "l", a.l);
     if (detail::is_same_view(x, turned)) return kernels::scale_columns(ex, a.l, turned);
     detail::expects_disjoint(verb, "x'", turned, "x", x);
-    detail::fill_zero(ex, turned);
-    kernels::add_scaled_columns(ex, a.l, x, turned);
+    if constexpr (std::is_same_v<std::remove_const_t<typename X::value_type>, typename Y::value_type>) {
+      kernels::copy(ex, x, turned);  // exact: one rounding remains
+      kernels::scale_columns(ex, a.l, turned);
+    } else {
+      detail::fill_zero(ex, turned);
+      kernels::add_scaled_columns(ex, a.l, x, turned);
+    }
   }
 }
 

@@ -4,6 +4,7 @@
 #include <graft/kernels/host/lanes.inl.hpp>
 //
 #include <graft/kernels/host/convert.inl.hpp>
+#include <graft/kernels/host/pieces.inl.hpp>
 //
 #include <graft/kernels/host/dots.inl.hpp>
 //

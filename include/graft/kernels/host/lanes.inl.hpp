@@ -67,18 +67,6 @@ template <class T>
 GRAFT_INLINE void store_part(T* p, lanes a, index_t count) {
   _mm256_mask_storeu_epi16(p, static_cast<__mmask16>((1U << static_cast<unsigned>(count)) - 1U), narrow(a, T{}));
 }
-/// Eight floats at p, eight at q.
-GRAFT_INLINE lanes load_halves(float const* p, float const* q) {
-  return {_mm512_maskz_insertf32x8(0xffff, _mm512_castps256_ps512(_mm256_loadu_ps(p)), _mm256_loadu_ps(q), 1)};
-}
-GRAFT_INLINE void store_halves(float* p, float* q, lanes a) {
-  _mm256_storeu_ps(p, _mm512_maskz_extractf32x8_ps(0xff, a.v, 0));
-  _mm256_storeu_ps(q, _mm512_maskz_extractf32x8_ps(0xff, a.v, 1));
-}
-/// Lane l takes lane from[l]; lanes of one half take from one half.
-GRAFT_INLINE lanes spread(lanes a, std::int32_t const* from) {
-  return {_mm512_maskz_permutexvar_ps(0xffff, _mm512_loadu_si512(from), a.v)};
-}
 /// out[i] = tree(a[i]): 15 adds, 30 shuffles for 16 trees.
 GRAFT_INLINE lanes tree16(lanes const* a) {
   __m512 s[8];
@@ -206,17 +194,6 @@ template <class T>
 GRAFT_INLINE void store(T* p, lanes x) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), narrow(x, T{}));
 }
-GRAFT_INLINE lanes load_halves(float const* p, float const* q) { return {_mm256_loadu_ps(p), _mm256_loadu_ps(q)}; }
-GRAFT_INLINE void store_halves(float* p, float* q, lanes x) {
-  _mm256_storeu_ps(p, x.a);
-  _mm256_storeu_ps(q, x.b);
-}
-GRAFT_INLINE lanes spread(lanes x, std::int32_t const* from) {
-  __m256i const low = _mm256_loadu_si256(reinterpret_cast<__m256i const*>(from));  // only three bits of each count
-  __m256i const high = _mm256_loadu_si256(reinterpret_cast<__m256i const*>(from + 8));
-  return {_mm256_permutevar8x32_ps(from[0] < 8 ? x.a : x.b, low),
-          _mm256_permutevar8x32_ps(from[8] < 8 ? x.a : x.b, high)};
-}
 GRAFT_INLINE lanes tree16(lanes const* l) {
   __m256 o[2];
   for (int h = 0; h < 2; ++h) {
@@ -336,25 +313,6 @@ template <class T>
 GRAFT_LANE void store(T* p, lanes const& a) {
   for (int i = 0; i < 16; ++i) p[i] = store_as<T>(a.v[i]);
 }
-GRAFT_LANE lanes load_halves(float const* p, float const* q) {
-  lanes r;
-  for (int i = 0; i < 8; ++i) {
-    r.v[i] = p[i];
-    r.v[i + 8] = q[i];
-  }
-  return r;
-}
-GRAFT_LANE void store_halves(float* p, float* q, lanes const& a) {
-  for (int i = 0; i < 8; ++i) {
-    p[i] = a.v[i];
-    q[i] = a.v[i + 8];
-  }
-}
-GRAFT_LANE lanes spread(lanes const& a, std::int32_t const* from) {
-  lanes r;
-  for (int i = 0; i < 16; ++i) r.v[i] = a.v[from[i]];
-  return r;
-}
 GRAFT_LANE lanes tree16(lanes const* a) {
   lanes r;
   for (int i = 0; i < 16; ++i) r.v[i] = tree(a[i].v);
@@ -369,8 +327,6 @@ GRAFT_LANE void load_transposed4(lanes* v, float const* p, index_t ld) {
   for (int k = 0; k < 4; ++k)
     for (int l = 0; l < 16; ++l) v[k].v[l] = p[l * ld + k];
 }
-
-#undef GRAFT_LANE
 
 #endif
 

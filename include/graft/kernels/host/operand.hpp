@@ -112,10 +112,13 @@ struct rotation_problem {
   [[nodiscard]] GRAFT_FN bool in_lanes() const {
     return (size == 2 || size == 4 || size == 8 || size == 16) && features % 16 == 0;
   }
-  /// Are the rows of a block read as they lie in memory?
-  [[nodiscard]] GRAFT_FN bool reads_r() const {
-    return !in_lanes() && !transposed && kind == storage::fp32 && column == 1;
+  /// Are the rows of factor f's blocks read as they lie in memory? Above factor 0 that costs a permutation of every output, so for
+  /// many rows blocks are packed. Where the last factor's are read, all are.
+  [[nodiscard]] GRAFT_FN bool reads_r(index_t f) const {
+    if (transposed || kind != storage::fp32 || column != 1) return false;
+    return !in_lanes() || size == 16 || (size > 2 && (first + f == 0 || rows <= rows_unpacked));
   }
+  static constexpr index_t rows_unpacked = 32;
   /// Pieces that workers take: vectors of sixteen features, or blocks.
   [[nodiscard]] GRAFT_FN index_t items() const { return in_lanes() ? features / 16 : features / size; }
 };

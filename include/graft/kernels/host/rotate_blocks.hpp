@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /// @file
-/// Host body of `rotate_blocks`: blocks are packed once, then rows over workers; for few rows blocks over workers, a barrier a
+/// Host body of `rotate_blocks`: blocks are packed once where that pays, then rows over workers; for few rows blocks over workers, a barrier a
 /// factor.
 #pragma once
 
@@ -40,7 +40,7 @@ struct rotation_plan {
         by_rows(workers == 1 || p.rows >= 4 * workers),
         direct(!p.adds && plain(p.x) && plain(p.y)),
         ld(packed_features(p.features)),
-        packed(p.reads_r() ? 0 : float_bytes(p.factors * p.features * p.size)),
+        packed(p.reads_r(p.factors - 1) ? 0 : float_bytes(p.factors * p.features * p.size)),
         shared(by_rows || direct ? 0 : float_bytes(p.rows * ld)),
         rows_of(by_rows && !direct ? float_bytes((std::min)(p.rows, rotated_rows) * ld) : 0),
         each(rows_of + float_bytes((std::max)(4 * p.size, p.adds ? ld : index_t{0}))) {}
@@ -61,7 +61,7 @@ void rotate_rows_on_host(level_functions const& f, rotation_plan const& plan, fl
   index_t ldfrom = reads_x ? p.x.row : ldto;
   for (index_t step = 0; step < p.factors; ++step) {
     index_t const factor = p.transposed ? step : p.factors - 1 - step;
-    float const* const r = p.reads_r() ? nullptr : packed + factor * p.features * p.size;
+    float const* const r = p.reads_r(factor) ? nullptr : packed + factor * p.features * p.size;
     f.rotate(p, factor, r, from, ldfrom, to, ldto, rows, first, last, scratch);
     from = to;
     ldfrom = ldto;
@@ -84,8 +84,8 @@ void rotate_on_host(E const& ex, rotation_plan const& plan) {
                           float* const scratch = own + plan.rows_of / sizeof(float);
                           index_t const first = part_begin(p.items(), w.index(), w.size());
                           index_t const last = part_begin(p.items(), w.index() + 1, w.size());
-                          if (!p.reads_r()) {
-                            for (index_t factor = 0; factor < p.factors; ++factor)
+                          if (plan.packed != 0) {
+                            for (index_t factor = p.reads_r(0) ? 1 : 0; factor < p.factors; ++factor)
                               f.pack_rotation(p, factor, first, last, packed + factor * p.features * p.size);
                             w.barrier();
                           }

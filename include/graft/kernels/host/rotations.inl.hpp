@@ -10,7 +10,7 @@ struct half_places {
 };
 /// Sizes of blocks in lanes are powers of two: shifts in place of divisions, which would cost more than the rotation.
 GRAFT_INLINE int log_of(index_t b) { return b == 2 ? 1 : b == 4 ? 2 : b == 8 ? 3 : 4; }
-GRAFT_INLINE half_places places_of(index_t f, int log_b, index_t v) {
+GRAFT_INLINE constexpr half_places places_of(index_t f, int log_b, index_t v) {
   index_t const log_group = log_b + f;
   if (log_group <= 3) return {16 * v, 16 * v + 8};
   index_t const log_vectors = log_group - 4;  // of a group
@@ -22,7 +22,7 @@ struct block_element {
   index_t block;
   index_t element;
 };
-GRAFT_INLINE block_element element_of(index_t f, int log_b, index_t feature) {
+GRAFT_INLINE constexpr block_element element_of(index_t f, int log_b, index_t feature) {
   index_t const log_half = log_b - 1 + f;
   index_t const rest = feature & ((index_t{1} << log_half) - 1);
   index_t const side = (feature >> log_half) & 1;
@@ -74,10 +74,42 @@ inline void pack_rotation(rotation_problem const& p, index_t f, index_t first, i
   else pack_rotation_as<float16>(p, f, first, last, out);
 }
 
+/// Where the lanes of a vector take from, the same for all vectors of a factor. Packed: lane l of a term is output l. As they lie
+/// in memory: lane l is element l % B of block l / B of the vector, and outputs are permuted once.
+template <int B>
+struct lane_pattern {
+  std::int32_t of_term[16 * B];
+  std::int32_t of_output[16];
+};
+/// Of factor f; those above 4 - log2(B) are like it.
+template <int B>
+constexpr lane_pattern<B> pattern_of(index_t f, bool packed) {
+  constexpr int log_b = B == 2 ? 1 : B == 4 ? 2 : B == 8 ? 3 : 4;
+  lane_pattern<B> out{};
+  half_places const at = places_of(f, log_b, 0);
+  for (int l = 0; l < 16; ++l) {
+    block_element const e = element_of(f, log_b, l < 8 ? at.low + l : at.high + l - 8);
+    out.of_output[l] = static_cast<std::int32_t>(e.block * B + e.element);
+    for (int i = 0; i < B; ++i) {
+      index_t const feature = kernels::block_feature(f, B, packed ? e.block : index_t{l / B}, i);
+      out.of_term[16 * i + l] = static_cast<std::int32_t>(
+          feature >= at.low && feature < at.low + 8 ? feature - at.low : feature - at.high + 8);
+    }
+  }
+  return out;
+}
+
+/// Row i of the blocks of a vector, B x B each and side by side.
+template <int B>
+GRAFT_INLINE lanes load_row_of_blocks(float const* r, index_t block, index_t row, int i) {
+  if constexpr (B == 16) return load(r + i * row);
+  else if constexpr (B == 8) return load_halves(r + i * row, r + block + i * row);
+  else return load_quarters(r + i * row, block);
+}
 /// MT rows of one vector: each term is a permutation of what was loaded.
-template <int MT, int B>
-GRAFT_INLINE void rotate_vector(float const* from, index_t ldfrom, float const* r, std::int32_t const* lanes_of_term,
-                                half_places at, float* to, index_t ldto) {
+template <int MT, int B, bool Packed, bool Permuted>
+GRAFT_INLINE void rotate_vector(float const* from, index_t ldfrom, float const* r, index_t block, index_t row,
+                                lane_pattern<B> const& pattern, half_places at, float* to, index_t ldto) {
   lanes x[MT];
   lanes c[MT];
   repeat<MT>([&](auto t) __attribute__((always_inline)) {
@@ -85,37 +117,44 @@ GRAFT_INLINE void rotate_vector(float const* from, index_t ldfrom, float const* 
     c[t] = zero();
   });
   repeat<B>([&](auto i) __attribute__((always_inline)) {
-    lanes const w = load(r + 16 * i);
+    lanes w;
+    if constexpr (Packed) w = load(r + 16 * i);
+    else w = load_row_of_blocks<B>(r, block, row, i);
     repeat<MT>([&](auto t)
-                   __attribute__((always_inline)) { c[t] = fma(spread(x[t], lanes_of_term + 16 * i), w, c[t]); });
+                   __attribute__((always_inline)) { c[t] = fma(spread(x[t], pattern.of_term + 16 * i), w, c[t]); });
   });
   repeat<MT>([&](auto t) __attribute__((always_inline)) {
+    if constexpr (Permuted) c[t] = permute(c[t], pattern.of_output);
     store_halves(to + t * ldto + at.low, to + t * ldto + at.high, c[t]);
   });
 }
-template <int B>
-void rotate_in_lanes(index_t f, float const* r, float const* from, index_t ldfrom, float* to, index_t ldto,
-                     index_t rows, index_t first, index_t last) {
-  std::int32_t lanes_of_term[16 * B];
+/// `r`: packed, or the first block of factor f as it lies in memory, of these strides.
+template <int B, bool Packed, int Factor>
+void rotate_in_lanes(index_t f, float const* r, index_t block, index_t row, float const* from, index_t ldfrom,
+                     float* to, index_t ldto, index_t rows, index_t first, index_t last) {
+  static constexpr lane_pattern<B> pattern = pattern_of<B>(Factor, Packed);
   constexpr int log_b = B == 2 ? 1 : B == 4 ? 2 : B == 8 ? 3 : 4;
-  half_places const p0 = places_of(f, log_b, 0);  // every vector of a factor has the same pattern
-  for (int l = 0; l < 16; ++l) {
-    block_element const e = element_of(f, log_b, l < 8 ? p0.low + l : p0.high + l - 8);
-    for (int i = 0; i < B; ++i) {
-      index_t const feature = kernels::block_feature(f, B, e.block, i);
-      lanes_of_term[16 * i + l] = static_cast<std::int32_t>(
-          feature >= p0.low && feature < p0.low + 8 ? feature - p0.low : feature - p0.high + 8);
-    }
-  }
+  constexpr bool permuted = !Packed && Factor > 0 && B < 16;
+  index_t const step = Packed ? 16 * B : 16 / B * block;
+  auto const run = [&](auto mt, index_t t) __attribute__((always_inline)) {
+    for (index_t v = first; v < last; ++v)
+      rotate_vector<decltype(mt)::value, B, Packed, permuted>(from + t * ldfrom, ldfrom, r + v * step, block, row,
+                                                              pattern, places_of(f, log_b, v), to + t * ldto, ldto);
+  };
   index_t t = 0;
-  for (; t + 4 <= rows; t += 4)
-    for (index_t v = first; v < last; ++v)
-      rotate_vector<4, B>(from + t * ldfrom, ldfrom, r + v * B * 16, lanes_of_term, places_of(f, log_b, v),
-                          to + t * ldto, ldto);
-  for (; t < rows; ++t)
-    for (index_t v = first; v < last; ++v)
-      rotate_vector<1, B>(from + t * ldfrom, ldfrom, r + v * B * 16, lanes_of_term, places_of(f, log_b, v),
-                          to + t * ldto, ldto);
+  for (; t + 4 <= rows; t += 4) run(std::integral_constant<int, 4>{}, t);
+  for (; t < rows; ++t) run(std::integral_constant<int, 1>{}, t);
+}
+template <int B, bool Packed>
+void rotate_in_lanes_of(index_t f, float const* r, index_t block, index_t row, float const* from, index_t ldfrom,
+                        float* to, index_t ldto, index_t rows, index_t first, index_t last) {
+  auto const run = [&](auto factor) __attribute__((always_inline)) {
+    rotate_in_lanes<B, Packed, decltype(factor)::value>(f, r, block, row, from, ldfrom, to, ldto, rows, first, last);
+  };
+  if (f == 0) run(std::integral_constant<int, 0>{});
+  else if (B >= 8 || f == 1) run(std::integral_constant<int, 1>{});
+  else if (B == 4 || f == 2) run(std::integral_constant < int, B == 4 ? 2 : B == 2 ? 2 : 1 > {});
+  else run(std::integral_constant < int, B == 2 ? 3 : 1 > {});
 }
 
 /// MT rows x 16 NV outputs of a block.
@@ -163,10 +202,17 @@ inline void rotate(rotation_problem const& p, index_t f, float const* r, float c
   index_t const b = p.size;
   index_t const place = p.first + f;
   if (p.in_lanes()) {
-    if (b == 2) rotate_in_lanes<2>(place, r, from, ldfrom, to, ldto, rows, first, last);
-    else if (b == 4) rotate_in_lanes<4>(place, r, from, ldfrom, to, ldto, rows, first, last);
-    else if (b == 8) rotate_in_lanes<8>(place, r, from, ldfrom, to, ldto, rows, first, last);
-    else rotate_in_lanes<16>(place, r, from, ldfrom, to, ldto, rows, first, last);
+    auto const run = [&](auto size) __attribute__((always_inline)) {
+      constexpr int B = decltype(size)::value;
+      if (r != nullptr) return rotate_in_lanes_of<B, true>(place, r, 0, 0, from, ldfrom, to, ldto, rows, first, last);
+      if constexpr (B > 2)
+        rotate_in_lanes_of<B, false>(place, static_cast<float const*>(p.r) + f * p.factor, p.block, p.row, from, ldfrom,
+                                     to, ldto, rows, first, last);
+    };
+    if (b == 2) run(std::integral_constant<int, 2>{});
+    else if (b == 4) run(std::integral_constant<int, 4>{});
+    else if (b == 8) run(std::integral_constant<int, 8>{});
+    else run(std::integral_constant<int, 16>{});
     return;
   }
   index_t const run = place == 0 ? b : b / 2;
