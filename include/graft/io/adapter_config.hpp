@@ -194,7 +194,7 @@ inline void read_oft_keys(config_reader& in, adapter_config& c) {
   in.boolean("fan_in_fan_out", c.fan_in_fan_out);
   expects_one(in, "oft_block_size", c.oft_block_size, "r", c.r);
   if (!(c.eps >= 0)) refuse(in.file(), "must not be negative", "eps");
-  if (c.num_cayley_neumann_terms > 64)
+  if (c.use_cayley_neumann && c.num_cayley_neumann_terms > 64)
     c.others.push_back({"num_cayley_neumann_terms", graft::detail::text(c.num_cayley_neumann_terms),
                         "a series of more than 64 terms is not computed by this version", true});
   if (c.use_cayley_neumann && is_before(c.peft_version, 0, 18))
