@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include <catch2/catch_test_macros.hpp>
@@ -26,6 +27,11 @@ std::string const data_folder = GRAFT_TEST_DATA;
 
 adapter_config parse(std::string const& members) {
   return adapter_config::parse(R"({"peft_type": "LORA")" + (members.empty() ? "" : ", " + members) + "}", "c.json");
+}
+/// Of another type.
+adapter_config of_type(std::string const& type, std::string const& members) {
+  return adapter_config::parse("{\"peft_type\": \"" + type + "\"" + (members.empty() ? "" : ", " + members) + "}",
+                               "c.json");
 }
 /// Refused: in a sentence with the file's name, the key and this reason.
 format_error refused(std::string const& members, std::string_view key, std::string_view reason) {
@@ -275,6 +281,113 @@ TEST_CASE("DoRA is a setting, VeRA a type with keys of its own", "[io]") {
   CHECK(refusal(R"(, "bias": "lora_only")") == "bias");
 }
 
+TEST_CASE("BOFT, OFT, HRA, IA3 and LN tuning have PEFT's defaults", "[io]") {
+  auto const boft = of_type("BOFT", "");
+  CHECK((boft.boft_block_size == 4 && boft.boft_block_num == 0 && boft.boft_n_butterfly_factor == 1));
+  CHECK((boft.boft_dropout == 0 && !boft.fan_in_fan_out && boft.bias == "none"));
+  auto const oft = of_type("OFT", R"("oft_block_size": null, "peft_version": "0.21.2")");
+  CHECK((oft.r == 0 && oft.oft_block_size == 32 && oft.eps == 6e-5 && oft.num_cayley_neumann_terms == 5));
+  CHECK((oft.use_cayley_neumann && !oft.coft && !oft.block_share && !oft.fan_in_fan_out && oft.bias == "none"));
+  auto const hra = of_type("HRA", "");
+  CHECK((hra.r == 8 && !hra.apply_GS && hra.bias == "none"));
+  auto const ia3 = of_type("IA3", "");
+  CHECK((ia3.feedforward_modules.empty() && !ia3.feedforward_pattern && !ia3.fan_in_fan_out));
+  for (auto const& c : {boft, oft, hra, ia3, of_type("LN_TUNING", "")}) CHECK(c.others.empty());
+}
+
+TEST_CASE("every key of BOFT, OFT, HRA, IA3 and LN tuning is read", "[io]") {
+  std::string const common =
+      R"("target_modules": ["q"], "exclude_modules": ["k"], "modules_to_save": ["head"], "inference_mode": true, )";
+  std::string const layers = R"("layers_to_transform": [1], "layers_pattern": "h", "init_weights": true, )";
+  auto const boft = of_type("BOFT", common + layers +
+                                        R"("boft_block_size": 0, "boft_block_num": 8, "boft_n_butterfly_factor": 3,
+      "boft_dropout": 0.25, "fan_in_fan_out": true, "bias": "boft_only")");
+  CHECK((boft.boft_block_size == 0 && boft.boft_block_num == 8 && boft.boft_n_butterfly_factor == 3));
+  CHECK((boft.boft_dropout == 0.25 && boft.fan_in_fan_out && boft.bias == "boft_only"));
+  auto const oft = of_type("OFT", common + layers + R"("r": 4, "oft_block_size": 0, "block_share": true, "coft": true,
+      "eps": 0.5, "use_cayley_neumann": false, "num_cayley_neumann_terms": 7, "fan_in_fan_out": true, "bias": "oft_only",
+      "module_dropout": 0.5)");
+  CHECK((oft.r == 4 && oft.oft_block_size == 0 && oft.block_share && oft.coft && oft.eps == 0.5));
+  CHECK((!oft.use_cayley_neumann && oft.num_cayley_neumann_terms == 7 && oft.fan_in_fan_out && oft.bias == "oft_only"));
+  auto const hra = of_type("HRA", common + layers + R"("r": 5, "apply_GS": true, "bias": "hra_only")");
+  CHECK((hra.r == 5 && hra.apply_GS && hra.bias == "hra_only"));
+  auto const ia3 =
+      of_type("IA3", common + R"("feedforward_modules": ["q"], "fan_in_fan_out": true, "init_ia3_weights": true)");
+  CHECK((ia3.feedforward_modules == std::vector<std::string>{"q"} && ia3.fan_in_fan_out));
+  CHECK(of_type("IA3", R"("feedforward_modules": "a|b")").feedforward_pattern == "a|b");
+  auto const ln = of_type("LN_TUNING", common + R"("task_type": null)");
+  for (auto const& c : {boft, oft, hra, ia3, ln}) {
+    INFO(c.peft_type);
+    CHECK(c.others.empty());
+    CHECK(c.modules_to_save == std::vector<std::string>{"head"});
+    CHECK_FALSE(c.targets("m.h.1.k"));
+    CHECK(c.targets("m.h.1.q"));
+    CHECK(c.targets("m.h.2.q") == (c.peft_type == "IA3" || c.peft_type == "LN_TUNING"));
+  }
+  for (auto const& c : {boft, oft, hra}) CHECK(c.layers_to_transform == std::vector<index_t>{1});
+}
+
+TEST_CASE("keys of BOFT, OFT, HRA and IA3 of the wrong type are refused", "[io]") {
+  auto const refuses = [](std::string const& type, std::string const& key, std::string const& value,
+                          std::string_view reason) {
+    std::string const size = type == "OFT" && key != "oft_block_size" ? R"("oft_block_size": 4, )" : "";
+    auto const e = refusal<format_error>([&] { return of_type(type, size + "\"" + key + "\": " + value); });
+    INFO(e.what());
+    CHECK(e.file == "c.json");
+    CHECK(e.tensor == key);
+    CHECK(contains(e.what(), reason));
+  };
+  using pair = std::pair<char const*, char const*>;
+  for (auto const& [type, key] : {pair{"BOFT", "fan_in_fan_out"}, pair{"OFT", "block_share"}, pair{"OFT", "coft"},
+                                  pair{"OFT", "use_cayley_neumann"}, pair{"OFT", "fan_in_fan_out"},
+                                  pair{"HRA", "apply_GS"}, pair{"IA3", "fan_in_fan_out"}})
+    for (auto const* const v : {"1", "\"true\"", "[]"}) refuses(type, key, v, "must be true or false but is "s + v);
+  for (auto const& [type, key] : {pair{"BOFT", "boft_dropout"}, pair{"OFT", "eps"}})
+    for (auto const* const v : {"\"8\"", "true", "[8]"}) refuses(type, key, v, "must be a number but is "s + v);
+  for (auto const& [type, key] :
+       {pair{"BOFT", "boft_block_size"}, pair{"BOFT", "boft_block_num"}, pair{"BOFT", "boft_n_butterfly_factor"},
+        pair{"OFT", "oft_block_size"}, pair{"OFT", "r"}, pair{"OFT", "num_cayley_neumann_terms"}, pair{"HRA", "r"}}) {
+    for (auto const* const v : {"2.5", "\"2\"", "true", "[2]"}) refuses(type, key, v, "must be a whole number but is");
+    refuses(type, key, "18446744073709551615", "must be below 2^63 but is");
+  }
+  for (auto const& [type, key] : {pair{"BOFT", "boft_block_size"}, pair{"BOFT", "boft_block_num"},
+                                  pair{"OFT", "oft_block_size"}, pair{"OFT", "r"}})
+    refuses(type, key, "-1", "must be not negative but is -1");
+  for (auto const& [type, key] :
+       {pair{"BOFT", "boft_n_butterfly_factor"}, pair{"OFT", "num_cayley_neumann_terms"}, pair{"HRA", "r"}})
+    for (auto const* const v : {"0", "-1"}) refuses(type, key, v, "must be positive but is "s + v);
+  refuses("OFT", "eps", "-0.5", "must not be negative");
+  for (auto const* const v : {"1", "{}", "[1]", "[\"a\", null]"})
+    refuses("IA3", "feedforward_modules", v, "must be a list of names");
+  for (auto const& [type, only] : {pair{"BOFT", "boft_only"}, pair{"OFT", "oft_only"}, pair{"HRA", "hra_only"}})
+    refuses(type, "bias", "\"lora_only\"", "must be \"none\", \"all\" or \""s + only + "\" but is \"lora_only\"");
+}
+
+TEST_CASE("blocks: their size or their number, and 0 for the other", "[io]") {
+  auto const refuses = [](char const* type, std::string const& members, std::string_view key, std::string_view reason) {
+    auto const e = refusal<format_error>([&] { return of_type(type, members); });
+    CHECK(e.tensor == key);
+    CHECK(contains(e.what(), reason));
+  };
+  refuses("BOFT", R"("boft_block_size": 4, "boft_block_num": 2)", "boft_block_size",
+          "is 4 and boft_block_num is 2; exactly one of them must be 0");
+  refuses("BOFT", R"("boft_block_num": 2)", "boft_block_size", "is 4 and boft_block_num is 2");  // 4 is the default
+  refuses("BOFT", R"("boft_block_size": 0)", "boft_block_size", "is 0 and boft_block_num is 0");
+  refuses("OFT", R"("oft_block_size": 4, "r": 2)", "oft_block_size", "is 4 and r is 2; exactly one of them must be 0");
+  refuses("OFT", R"("oft_block_size": null, "r": 2)", "oft_block_size", "is 32 and r is 2");
+  refuses("OFT", R"("oft_block_size": 0)", "oft_block_size", "is 0 and r is 0");
+}
+
+TEST_CASE("keys that a type does not have are listed", "[io]") {
+  CHECK(of_type("IA3", R"("bias": "all")").others.at(0).name == "bias");
+  CHECK(of_type("LN_TUNING", R"("bias": "all")").others.at(0).name == "bias");
+  CHECK(of_type("LN_TUNING", R"("fan_in_fan_out": true)").others.at(0).name == "fan_in_fan_out");
+  CHECK(of_type("HRA", R"("fan_in_fan_out": true)").others.at(0).name == "fan_in_fan_out");
+  CHECK(of_type("IA3", R"("layers_to_transform": [1])").others.at(0).name == "layers_to_transform");
+  CHECK(of_type("BOFT", R"("oft_block_size": 3)").others.at(0).name == "oft_block_size");
+  CHECK(of_type("HRA", R"("lora_alpha": 3)").others.at(0).name == "lora_alpha");
+}
+
 TEST_CASE("keys about making and keeping an adapter are not listed", "[io]") {
   CHECK(
       parse(
@@ -298,8 +411,9 @@ TEST_CASE("initialisations that change the base weight are listed", "[io]") {
 }
 
 TEST_CASE("real configurations are understood", "[io]") {
-  for (auto const* const name : {"lora_plain", "lora_patterns", "lora_bias_all", "lora_modules_to_save", "lora_regex",
-                                 "lora_rslora", "lora_all_linear"}) {
+  for (auto const* const name :
+       {"lora_plain", "lora_patterns", "lora_bias_all", "lora_modules_to_save", "lora_regex", "lora_rslora",
+        "lora_all_linear", "boft_m1", "boft_m3", "oft_default", "oft_exact_cayley", "hra", "ia3", "ln_tuning"}) {
     INFO(name);
     auto const c = adapter_config::read(data_folder + "/peft_checkpoints/" + name + "/adapter_config.json");
     CHECK(c.others.empty());

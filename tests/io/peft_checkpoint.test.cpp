@@ -14,120 +14,31 @@
 #include <catch2/catch_test_macros.hpp>
 
 #include "io/files.hpp"
+#include "io/made_checkpoint.hpp"
 
 using graft::argument_error;
 using graft::bfloat16;
 using graft::float16;
 using graft::index_t;
-using graft::io::adapted_module;
 using graft::io::adapter_kind;
 using graft::io::dtype;
 using graft::io::file_error;
 using graft::io::format_error;
-using graft::io::not_understood;
 using graft::io::peft_checkpoint;
-using graft::io::tensor_data;
 using graft::io::unsupported_error;
 using tests::contains;
+using tests::data_folder;
+using tests::made;
+using tests::names;
+using tests::only_listed;
+using tests::other;
+using tests::real;
 using tests::refusal;
+using tests::refused;
+using tests::replaced;
 using namespace std::string_literals;
 
 namespace {
-
-std::string const data_folder = GRAFT_TEST_DATA;
-peft_checkpoint real(std::string const& name) {
-  return peft_checkpoint::load(data_folder + "/peft_checkpoints/" + name);
-}
-
-/// Tensors with numbers of their own, and a configuration, as files of a folder.
-class made {
- public:
-  explicit made(std::string const& members = R"("r": 2, "lora_alpha": 4, "target_modules": ["q"])",
-                std::string const& type = "LORA") {
-    configure(members, type);
-  }
-
-  made& configure(std::string const& members, std::string const& type = "LORA") {
-    tests::write(here_ / "adapter_config.json", "{\"peft_type\": \"" + type + "\", " + members + "}");
-    return *this;
-  }
-  template <class T = float>
-  made& add(std::string const& name, std::vector<index_t> shape, dtype type = graft::io::detail::dtype_of<T>) {
-    index_t size = 1;
-    for (index_t const e : shape) size *= e;
-    std::vector<T> values;
-    for (index_t i = 0; i < size; ++i)
-      if constexpr (graft::scalar<T>) values.push_back(graft::store_as<T>(static_cast<float>(first_ + i)));
-      else values.push_back(static_cast<T>(first_ + i));
-    first_ += size;
-    data_.push_back(std::make_unique<std::string>(tests::bytes_of(values)));
-    tensors_.push_back({name, type, std::move(shape), tests::as_bytes(*data_.back())});
-    return *this;
-  }
-  /// A and B of a module [3, 5] of this rank.
-  template <class T = float>
-  made& lora(std::string const& module, index_t rank = 2) {
-    return add<T>("base_model.model." + module + ".lora_A.weight", {rank, 5})
-        .template add<T>("base_model.model." + module + ".lora_B.weight", {3, rank});
-  }
-  [[nodiscard]] std::string file() const { return here_ / "adapter_model.safetensors"; }
-  [[nodiscard]] std::string config() const { return here_ / "adapter_config.json"; }
-  [[nodiscard]] std::string path() const { return here_.path(); }
-  void save() const { graft::io::write_safetensors(file(), tensors_); }
-  [[nodiscard]] peft_checkpoint load() const {
-    save();
-    return peft_checkpoint::load(path());
-  }
-
- private:
-  tests::folder here_;
-  std::vector<std::unique_ptr<std::string>> data_;
-  std::vector<tensor_data> tensors_;
-  index_t first_ = 1;
-};
-
-not_understood const* other(peft_checkpoint const& c, std::string_view name) {
-  auto const it = std::find_if(c.others().begin(), c.others().end(), [&](auto const& o) { return o.name == name; });
-  return it == c.others().end() ? nullptr : &*it;
-}
-std::vector<std::string> names(peft_checkpoint const& c) {
-  std::vector<std::string> out;
-  for (auto const& m : c.modules()) out.push_back(m.name);
-  return out;
-}
-std::vector<std::string> replaced(peft_checkpoint const& c) {
-  std::vector<std::string> out;
-  for (auto const& [base, stored] : c.replaced()) out.push_back(base);
-  return out;
-}
-
-/// Refused: in a sentence that names the file, the tensor and this reason.
-format_error refused(made const& m, std::string_view tensor, std::string_view reason) {
-  auto const e = refusal<format_error>([&] { return m.load(); });
-  INFO(e.what());
-  CHECK(e.file == m.file());
-  CHECK(e.tensor == tensor);
-  CHECK(e.offset > 8);
-  CHECK(contains(e.what(), graft::io::escaped(tensor)));
-  CHECK(contains(e.what(), "(offset " + std::to_string(e.offset) + ")"));
-  CHECK(contains(e.what(), reason));
-  return e;
-}
-/// Listed with this reason; nothing else is, and no module is handed out.
-void only_listed(made const& m, std::vector<std::string> const& tensors, std::string_view reason) {
-  auto const c = m.load();
-  CHECK(c.modules().empty());
-  std::size_t of_file = 0;
-  for (auto const& o : c.others()) of_file += o.name.starts_with("base_model.") ? 1U : 0U;
-  CHECK(of_file == tensors.size());
-  for (auto const& t : tensors) {
-    INFO(t);
-    auto const* const o = other(c, t);
-    REQUIRE(o != nullptr);
-    CHECK(contains(o->reason, reason));
-    CHECK(o->changes_result);
-  }
-}
 
 /// For `visit` of what must be a LoRA: f is not asked to take anything else.
 template <class F>
