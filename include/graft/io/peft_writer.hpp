@@ -124,7 +124,11 @@ class peft_writer {
   peft_writer& add(std::string const& module, oft<P, R> const& o) {
     start(module, "OFT");
     bool const shared = o.parameters.extent(0) == 1 && o.blocks() > 1;
-    same(module, config_.block_share, shared, "shared blocks");
+    if (only_single_blocks_) config_.block_share = shared;
+    if (o.blocks() > 1) {  // of a layer of one block, both is true
+      only_single_blocks_ = false;
+      same(module, config_.block_share, shared, "shared blocks");
+    }
     same(module, config_.use_cayley_neumann, o.terms != 0, "series");
     if (o.terms != 0) same(module, config_.num_cayley_neumann_terms, static_cast<index_t>(o.terms), "terms");
     note_blocks(o.block_size(), o.blocks());
@@ -351,6 +355,7 @@ class peft_writer {
   std::vector<std::string> feedforward_;
   index_t block_size_ = 0;
   index_t block_number_ = 0;
+  bool only_single_blocks_ = true;
   std::vector<std::pair<std::string, stored>> tensors_;
   std::map<std::string, std::vector<fused>> fused_;
   std::vector<std::pair<std::string, stored>> replaced_;
