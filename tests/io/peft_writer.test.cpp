@@ -1,12 +1,21 @@
 #include <graft/io/peft_writer.hpp>
 
+#include <algorithm>
+#include <array>
 #include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
 #include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
 #include <vector>
 
 #include <catch2/catch_test_macros.hpp>
 
 #include "io/files.hpp"
+#include "io/made_checkpoint.hpp"
 #include "support/random.hpp"
 
 using graft::bfloat16;
@@ -16,7 +25,14 @@ using graft::io::adapter_config;
 using graft::io::adapter_kind;
 using graft::io::peft_checkpoint;
 using graft::io::peft_writer;
+using tests::a_boft;
+using tests::an_hra;
+using tests::an_ia3;
+using tests::an_ia3_feedforward;
+using tests::an_oft;
 using tests::contains;
+using tests::holds;
+using tests::only;
 using tests::random_numbers;
 
 namespace {
@@ -52,6 +68,42 @@ bool same(V const& got, std::vector<float> const& want) {
   return got.size() == static_cast<index_t>(want.size()) &&
          std::equal(want.begin(), want.end(), reinterpret_cast<float const*>(got.data_handle()));
 }
+/// Numbers that lie apart: NaN between them and behind every row, so that whatever is read besides them shows.
+template <std::size_t Rank>
+class apart {
+ public:
+  apart(std::array<index_t, Rank> shape, std::uint64_t seed) : shape_(shape) {
+    index_t reach = 2, size = 1;  // two numbers apart, and a hole behind each row
+    for (std::size_t i = Rank; i-- > 0; reach = reach * shape[i] + 3) strides_[i] = reach, size *= shape[i];
+    values = random_numbers<float>(size, seed);
+    memory_.assign(static_cast<std::size_t>(reach), std::numeric_limits<float>::quiet_NaN());
+    for (index_t k = 0; k < size; ++k) {
+      index_t rest = k, at = 0;
+      for (std::size_t i = Rank; i-- > 0; rest /= shape[i]) at += rest % shape[i] * strides_[i];
+      memory_[static_cast<std::size_t>(at)] = values[static_cast<std::size_t>(k)];
+    }
+  }
+  [[nodiscard]] auto view() const {
+    return graft::view(memory_.data(), graft::dynamic_extents<Rank>(shape_), strides_);
+  }
+  std::vector<float> values;  // row by row
+
+ private:
+  std::array<index_t, Rank> shape_;
+  std::array<index_t, Rank> strides_{};
+  std::vector<float> memory_;
+};
+/// What is said of it.
+template <class Call>
+std::string said(Call const& call) {
+  try {
+    static_cast<void>(call());
+  } catch (graft::error const& e) { return e.what(); }
+  return "nothing";
+}
+/// A setting in the written configuration.
+bool states(peft_writer const& w, std::string_view setting) { return contains(w.bytes().first, setting); }
+
 /// The writer that the committed files were made with; the real PEFT loaded them (docs/checkpoints.md).
 peft_writer example() {
   parts const q(8, 6, 2, 1), v(8, 6, 3, 10);
@@ -165,6 +217,244 @@ TEST_CASE("what is written is read again: experts and VeRA", "[io]") {
   CHECK(same(without.projections().B, B));
 }
 
+TEST_CASE("what is written is read again: BOFT, whose blocks are of one size or equally many", "[io]") {
+  apart<4> const wide({2, 4, 2, 2}, 1), small({2, 2, 2, 2}, 2), large({2, 4, 6, 6}, 3), odd({2, 6, 6, 6}, 9);
+  apart<1> const q({3}, 4), k({5}, 5);
+  adapter_config settings;
+  settings.boft_dropout = 0.25;
+  settings.bias = "boft_only";
+  settings.fan_in_fan_out = true;
+  settings.peft_type = "BOFT";
+  auto const check = [](peft_checkpoint const& c, std::string const& name, apart<4> const& R, apart<1> const& s) {
+    INFO(name);
+    REQUIRE(c.find(name) != nullptr);
+    CHECK((c.find(name)->targeted && c.find(name)->dropout == 0.25 && c.find(name)->fan_in_fan_out));
+    CHECK(c.visit(name, only([&](a_boft auto const& a) {
+                    return holds(a.parameters, R.values) && holds(a.s, s.values) && a.factors() == 2 &&
+                           a.block_size() == R.view().extent(2);
+                  })));
+  };
+  auto const by_size = peft_writer(settings)
+                           .add("m.q", graft::boft{wide.view(), q.view()})
+                           .add("m.k", graft::boft{small.view(), k.view()})
+                           .replace("m.q.bias", k.view());
+  auto const c = read_back(by_size);
+  CHECK(c.others().empty());
+  CHECK(c.read_replaced("m.q.bias") == k.values);
+  check(c, "m.q", wide, q);
+  check(c, "m.k", small, k);
+  CHECK((states(by_size, R"("boft_block_size": 2)") && states(by_size, R"("boft_block_num": 0)")));
+  auto const by_number = peft_writer(settings)
+                             .add("m.q", graft::boft{wide.view(), q.view()})
+                             .add("m.k", graft::boft{large.view(), k.view()})
+                             .add("m.v", graft::boft{wide.view(), k.view()});
+  auto const d = read_back(by_number);
+  CHECK(d.others().empty());
+  check(d, "m.q", wide, q);
+  check(d, "m.k", large, k);
+  check(d, "m.v", wide, k);
+  CHECK((states(by_number, R"("boft_block_size": 0)") && states(by_number, R"("boft_block_num": 4)")));
+  CHECK(by_number.bytes() == by_number.bytes());
+
+  CHECK(contains(
+      said([&] {
+        return peft_writer()
+            .add("m.q", graft::boft{wide.view(), q.view()})
+            .add("m.k", graft::boft{odd.view(), k.view()});
+      }),
+      "\"m.k\" has 6 blocks of 6, and those before neither the one nor the other; one folder holds blocks of one "
+      "size, or equally many"));
+  // The first two have the number in common, the third has the size of the first.
+  CHECK(contains(said([&] {
+                   return peft_writer()
+                       .add("m.q", graft::boft{wide.view(), q.view()})
+                       .add("m.k", graft::boft{large.view(), k.view()})
+                       .add("m.v", graft::boft{small.view(), k.view()});
+                 }),
+                 "\"m.v\" has 2 blocks of 2, and those before neither"));
+  apart<4> const one({1, 4, 2, 2}, 6);
+  CHECK(contains(said([&] {
+                   return peft_writer()
+                       .add("m.q", graft::boft{wide.view(), q.view()})
+                       .add("m.k", graft::boft{one.view(), k.view()});
+                 }),
+                 "\"m.k\" has 1 factors but those before have 2 factors; one folder holds one kind"));
+}
+
+TEST_CASE("what is written is read again: OFT, exact and as a series, with blocks of its own and shared", "[io]") {
+  apart<2> const two({2, 3}, 1), four({4, 3}, 2), large({2, 10}, 3), one({1, 3}, 4);
+  auto const check = [](peft_checkpoint const& c, std::string const& name, apart<2> const& v, index_t n, index_t b,
+                        int terms) {
+    INFO(name);
+    REQUIRE(c.find(name) != nullptr);
+    CHECK((c.find(name)->targeted && c.find(name)->block_size == b));
+    CHECK(c.visit(name, only([&](an_oft auto const& a) {
+                    return holds(a.parameters, v.values) && a.features == n && a.block == b && a.terms == terms;
+                  }),
+                  n));
+  };
+  for (int const terms : {0, 1, 5, 64}) {
+    auto const w =
+        peft_writer().add("m.q", graft::oft{two.view(), 6, 3, terms}).add("m.k", graft::oft{four.view(), 12, 3, terms});
+    auto const c = read_back(w);
+    CHECK(c.others().empty());
+    check(c, "m.q", two, 6, 3, terms);
+    check(c, "m.k", four, 12, 3, terms);
+    CHECK((states(w, R"("oft_block_size": 3)") && states(w, R"("r": 0)") && states(w, R"("block_share": false)")));
+    CHECK(states(w, terms == 0 ? R"("use_cayley_neumann": false)" : R"("use_cayley_neumann": true)"));
+    CHECK(states(w, R"("peft_version": "0.18.0")"));  // PEFT asks for it
+    CHECK(w.bytes() == w.bytes());
+  }
+  auto const numbers =
+      peft_writer().add("m.q", graft::oft{two.view(), 6, 3}).add("m.k", graft::oft{large.view(), 10, 5});
+  CHECK((states(numbers, R"("oft_block_size": 0)") && states(numbers, R"("r": 2)")));
+  check(read_back(numbers), "m.q", two, 6, 3, 5);
+  check(read_back(numbers), "m.k", large, 10, 5, 5);
+
+  auto const shared = peft_writer().add("m.q", graft::oft{one.view(), 6, 3}).add("m.k", graft::oft{one.view(), 12, 3});
+  auto const s = read_back(shared);
+  CHECK(states(shared, R"("block_share": true)"));
+  CHECK(s.find("m.q")->in_features == 0);
+  check(s, "m.q", one, 6, 3, 5);
+  check(s, "m.k", one, 12, 3, 5);
+
+  // A layer of one block shares it or not, as the others do.
+  auto const q_of = [&](apart<2> const& v, index_t n) { return graft::oft{v.view(), n, 3}; };
+  for (auto const& w : {peft_writer().add("m.q", q_of(one, 3)).add("m.k", q_of(one, 6)),
+                        peft_writer().add("m.k", q_of(one, 6)).add("m.q", q_of(one, 3))}) {
+    CHECK(states(w, R"("block_share": true)"));
+    check(read_back(w), "m.q", one, 3, 3, 5);
+    check(read_back(w), "m.k", one, 6, 3, 5);
+  }
+  for (auto const& w : {peft_writer().add("m.q", q_of(one, 3)).add("m.k", q_of(two, 6)),
+                        peft_writer().add("m.k", q_of(two, 6)).add("m.q", q_of(one, 3))}) {
+    CHECK(states(w, R"("block_share": false)"));
+    check(read_back(w), "m.q", one, 3, 3, 5);
+    CHECK(read_back(w).find("m.q")->in_features == 3);
+    check(read_back(w), "m.k", two, 6, 3, 5);
+  }
+
+  adapter_config coft;
+  coft.coft = true;
+  coft.eps = 0.125;
+  auto const limited = peft_writer(coft).add("m.q", graft::oft{two.view(), 6, 3});
+  CHECK((states(limited, R"("coft": true)") && states(limited, R"("eps": 0.125)")));
+  auto want = two.values;
+  graft::project(graft::reference{}, graft::oft{view(want, 2, 3), 6, 3}, 0.125);
+  CHECK(want != two.values);
+  CHECK(read_back(limited).visit("m.q", only([&](an_oft auto const& a) { return holds(a.parameters, want); })));
+
+  auto const says = [&](auto const& second) {
+    return said([&] { return peft_writer().add("m.q", graft::oft{two.view(), 6, 3}).add("m.k", second); });
+  };
+  CHECK(contains(says(graft::oft{four.view(), 12, 3, 0}),
+                 "\"m.k\" has no series but those before have series; one folder"));
+  CHECK(contains(says(graft::oft{four.view(), 12, 3, 4}), "\"m.k\" has 4 terms but those before have 5 terms"));
+  CHECK(contains(says(graft::oft{one.view(), 6, 3}), "has shared blocks but those before have no shared blocks"));
+  CHECK(contains(says(graft::oft{large.view(), 20, 5}), "\"m.k\" has 4 blocks of 5, and those before neither"));
+  CHECK(contains(
+      said([&] { return peft_writer().add("m.k", q_of(one, 3)).add("m.q", q_of(one, 6)).add("m.v", q_of(four, 12)); }),
+      "has no shared blocks but those before have shared blocks"));
+  adapter_config old;
+  old.peft_version = "0.17.1";
+  CHECK(contains(said([&] { return peft_writer(old).add("m.q", graft::oft{two.view(), 6, 3}).bytes(); }),
+                 "peft_version is \"0.17.1\""));
+}
+
+TEST_CASE("what is written is read again: HRA, with and without Gram and Schmidt", "[io]") {
+  apart<2> const q({5, 3}, 1), k({4, 3}, 2), two({5, 2}, 3);
+  for (bool const gs : {false, true}) {
+    auto const w = peft_writer().add("m.q", graft::hra{q.view(), gs}).add("m.k", graft::hra{k.view(), gs});
+    auto const c = read_back(w);
+    CHECK(c.others().empty());
+    for (auto const& [name, u] : {std::pair{"m.q", &q}, std::pair{"m.k", &k}}) {
+      REQUIRE(c.find(name) != nullptr);
+      CHECK((c.find(name)->targeted && c.find(name)->rank == 3));
+      CHECK(c.visit(name, only([&](an_hra auto const& a) { return holds(a.u, u->values) && a.gram_schmidt == gs; })));
+    }
+    CHECK(w.bytes() == w.bytes());
+  }
+  auto const says = [&](auto const& second) {
+    return said([&] { return peft_writer().add("m.q", graft::hra{q.view(), true}).add("m.k", second); });
+  };
+  CHECK(contains(says(graft::hra{two.view(), true}), "\"m.k\" has 2 reflections but those before have 3 reflections"));
+  CHECK(contains(says(graft::hra{k.view(), false}),
+                 "\"m.k\" has no Gram and Schmidt but those before have Gram and Schmidt"));
+  apart<2> const flat({2, 3}, 4);
+  CHECK(contains(said([&] { return peft_writer().add("m.q", graft::hra{flat.view(), true}).bytes(); }),
+                 "has more columns, 3, than the 2"));
+}
+
+TEST_CASE("what is written is read again: (IA)3 on outputs and inputs", "[io]") {
+  apart<1> const q({3}, 1), down({5}, 2), last({4}, 3);
+  auto const w = peft_writer()
+                     .add("m.down", graft::ia3_feedforward{down.view()})
+                     .add("m.q", graft::ia3{q.view()})
+                     .add("m.last", graft::ia3_feedforward{last.view()});
+  auto const c = read_back(w);
+  CHECK(c.others().empty());
+  REQUIRE(c.modules().size() == 3);
+  for (auto const& m : c.modules()) CHECK(m.targeted);
+  CHECK(c.visit("m.q", only([&](an_ia3 auto const& a) { return holds(a.l, q.values); })));
+  CHECK(c.visit("m.down", only([&](an_ia3_feedforward auto const& a) { return holds(a.l, down.values); })));
+  CHECK(c.visit("m.last", only([&](an_ia3_feedforward auto const& a) { return holds(a.l, last.values); })));
+  CHECK(w.bytes() == w.bytes());
+  CHECK(read_back(peft_writer().add("m.q", graft::ia3{q.view()})).find("m.q")->kind == adapter_kind::ia3);
+  adapter_config settings;
+  settings.feedforward_pattern = ".*(down|last)";
+  auto const by_pattern = read_back(
+      peft_writer(settings).add("m.down", graft::ia3_feedforward{down.view()}).add("m.q", graft::ia3{q.view()}));
+  CHECK(by_pattern.find("m.down")->kind == adapter_kind::ia3_feedforward);
+  CHECK(by_pattern.find("m.q")->kind == adapter_kind::ia3);
+  // PEFT asks for the end of a name, dot or not: these two cannot be told apart.
+  CHECK(contains(said([&] {
+                   return peft_writer()
+                       .add("down", graft::ia3_feedforward{down.view()})
+                       .add("m.xdown", graft::ia3{q.view()})
+                       .bytes();
+                 }),
+                 "must be one row, since the module is among the feedforward_modules"));
+}
+
+TEST_CASE("what is written is read again: LN tuning", "[io]") {
+  apart<1> const w({4}, 1), b({4}, 2), rms({6}, 3);
+  auto const all = peft_writer()
+                       .add("m.norm", graft::layer_norm{w.view(), b.view(), 1e-3})
+                       .add("m.bare", graft::layer_norm{w.view(), graft::none})
+                       .add("m.rms", graft::rms_norm{rms.view()});
+  auto const c = read_back(all);
+  CHECK(c.others().empty());
+  REQUIRE(c.modules().size() == 3);
+  for (auto const& m : c.modules()) CHECK((m.targeted && m.has_bias == (m.name == "m.norm")));
+  CHECK(c.visit_norm("m.norm", [&]<class B>(auto const& weight, B const& bias) {
+    if constexpr (std::is_same_v<B, graft::none_t>) return false;
+    else return holds(weight, w.values) && holds(bias, b.values);
+  }));
+  for (auto const& [name, v] : {std::pair{"m.bare", &w}, std::pair{"m.rms", &rms}})
+    CHECK(c.visit_norm(name, [&]<class B>(auto const& weight, B const&) {
+      return std::is_same_v<B, graft::none_t> && holds(weight, v->values);
+    }));
+  CHECK(c.read_replaced("m.norm.weight") == w.values);
+  CHECK(c.read_replaced("m.norm.bias") == b.values);
+  CHECK(c.replaced().size() == 4);
+  CHECK(all.bytes() == all.bytes());
+}
+
+TEST_CASE("one folder holds adapters of one type", "[io]") {
+  apart<1> const l({3}, 1);
+  apart<2> const u({3, 2}, 2);
+  CHECK(contains(said([&] { return peft_writer().add("m.q", graft::ia3{l.view()}).add("m.k", graft::hra{u.view()}); }),
+                 "\"m.k\" is of type HRA but those before are IA3; one folder holds one type"));
+  CHECK(contains(
+      said([&] { return peft_writer().add("m.n", graft::rms_norm{l.view()}).add("m.n", graft::rms_norm{l.view()}); }),
+      "\"m.n\" was added already"));
+  // What a type has once for all modules is the first module's, whatever the settings say.
+  adapter_config settings;
+  settings.r = 7;
+  settings.apply_GS = true;
+  CHECK(read_back(peft_writer(settings).add("m.q", graft::hra{u.view()})).find("m.q")->rank == 2);
+}
+
 TEST_CASE("the written bytes are those that PEFT loaded", "[io]") {
   std::string const folder = std::string(GRAFT_TEST_DATA) + "/written/dora/";
   auto const [config, data] = example().bytes();
@@ -175,12 +465,7 @@ TEST_CASE("the written bytes are those that PEFT loaded", "[io]") {
 
 TEST_CASE("an adapter that could not be read again is not written", "[io]") {
   parts const q(5, 3, 2, 1);
-  auto const says = [](auto const& call) {
-    try {
-      static_cast<void>(call());
-    } catch (graft::error const& e) { return std::string(e.what()); }
-    return std::string("nothing");
-  };
+  auto const says = [](auto const& call) { return said(call); };
   CHECK(contains(says([&] { return peft_writer().bytes(); }), "there is no adapter to write"));
   CHECK(contains(says([&] { return peft_writer().add("m.q", q.lora(1.0)).add("m.q", q.lora(1.0)).bytes(); }),
                  "\"m.q\" was added already"));
