@@ -169,3 +169,52 @@ save("vera_without_projections", T, text=vera, data=sound_file({L + "d": [2], L 
 save("vera_projections_too_small", T, text=vera, data=sound_file({**stored, L + "d": [2], L + "b": [3]}))
 save("vera_one_lambda", T, text=vera, data=sound_file({**stored, L + "d": [2]}))
 save("vera_rank", T, text=vera, data=sound_file({**stored, L + "d": [3], L + "b": [2]}))
+# Types beside LORA and VERA: `kind` is a configuration, q_ a tensor of the module m.q.
+
+
+def kind(type, **more):
+    return json.dumps({"peft_type": type, "peft_version": "0.21.2", "target_modules": ["q"], **more}).encode()
+
+
+def q_(**shapes):
+    return sound_file({"base_model.model.m.q." + name.replace("__", "."): shape for name, shape in shapes.items()})
+
+
+large = 2**62
+save("boft_both_sizes", C, text=kind("BOFT", boft_block_size=2, boft_block_num=4), data=q_(boft_R=[1, 4, 2, 2], boft_s=[3, 1]))
+save("boft_neither_size", C, text=kind("BOFT", boft_block_size=0), data=q_(boft_R=[1, 4, 2, 2], boft_s=[3, 1]))
+save("boft_factors_beyond_64_bits", C, text=kind("BOFT", boft_n_butterfly_factor=2**64), data=q_(boft_R=[1, 2, 4, 4], boft_s=[3, 1]))
+save("boft_without_scales", T, text=kind("BOFT"), data=q_(boft_R=[1, 2, 4, 4]))
+save("boft_not_square", T, text=kind("BOFT"), data=q_(boft_R=[1, 2, 4, 5], boft_s=[3, 1]))
+save("boft_one_factor", T, text=kind("BOFT", boft_n_butterfly_factor=2), data=q_(boft_R=[1, 2, 4, 4], boft_s=[3, 1]))
+save("boft_factors", T, text=kind("BOFT", boft_block_size=2, boft_n_butterfly_factor=70), data=q_(boft_R=[70, 1, 2, 2], boft_s=[3, 1]))
+save("boft_factors_not_fitting", T, text=kind("BOFT", boft_block_size=2, boft_n_butterfly_factor=40), data=q_(boft_R=[40, 1, 2, 2], boft_s=[3, 1]))
+save("boft_blocks_of_nothing", T, text=kind("BOFT", boft_block_size=0, boft_block_num=large), data=q_(boft_R=[1, large, 0, 0], boft_s=[3, 1]))
+save("boft_scales_as_matrix", T, text=kind("BOFT"), data=q_(boft_R=[1, 2, 4, 4], boft_s=[3, 2]))
+save("oft_both_sizes", C, text=kind("OFT", oft_block_size=3, r=2), data=q_(oft_R__weight=[2, 3]))
+save("oft_neither_size", C, text=kind("OFT", oft_block_size=0, r=0), data=q_(oft_R__weight=[2, 3]))
+save("oft_without_block_size", C, text=kind("OFT", r=2), data=q_(oft_R__weight=[2, 3]))
+save("oft_old_series", C, text=kind("OFT", oft_block_size=3, peft_version="0.17.1"), data=q_(oft_R__weight=[2, 3]))
+save("oft_version_with_control_characters", C, text=kind("OFT", oft_block_size=3, peft_version="\x1b[2J"), data=q_(oft_R__weight=[2, 3]))
+save("oft_terms", C, text=kind("OFT", oft_block_size=3, num_cayley_neumann_terms=2**63 - 1), data=q_(oft_R__weight=[2, 3]))
+save("oft_eps_negative", C, text=kind("OFT", oft_block_size=3, coft=True, eps=-1), data=q_(oft_R__weight=[2, 3]))
+save("oft_old_tensors", T, text=kind("OFT", oft_block_size=3), data=q_(oft_r=[2, 3, 3], oft_s=[3, 1]))
+save("oft_no_triangle", T, text=kind("OFT", oft_block_size=3), data=q_(oft_R__weight=[2, 4]))
+save("oft_other_block_size", T, text=kind("OFT", oft_block_size=4), data=q_(oft_R__weight=[4, 3]))
+save("oft_block_size_huge", T, text=kind("OFT", oft_block_size=2**63 - 1), data=q_(oft_R__weight=[2, 3]))
+save("oft_rows_of_nothing", T, text=kind("OFT", oft_block_size=1), data=q_(oft_R__weight=[large, 0]))
+# Limiting them one by one would take a quarter of an hour.
+save("oft_rows_of_nothing_limited", T, text=kind("OFT", oft_block_size=1, coft=True), data=q_(oft_R__weight=[2**40, 0]))
+save("oft_columns_of_nothing", T, text=kind("OFT", oft_block_size=3), data=q_(oft_R__weight=[0, large]))
+save("oft_shared_rows", T, text=kind("OFT", oft_block_size=3, block_share=True), data=q_(oft_R__weight=[2, 3]))
+save("hra_rank", T, text=kind("HRA", r=3), data=q_(hra_u=[5, 2]))
+save("hra_nothing", T, text=kind("HRA", r=large), data=q_(hra_u=[0, large]))
+save("hra_more_than_orthonormal", T, text=kind("HRA", r=6, apply_GS=True), data=q_(hra_u=[5, 6]))
+save("ia3_feedforward_not_targeted", C, text=kind("IA3", feedforward_modules=["down"]), data=q_(ia3_l=[3, 1]))
+save("ia3_feedforward_pattern", C, text=kind("IA3", feedforward_modules="(a+"), data=q_(ia3_l=[3, 1]))
+save("ia3_row", T, text=kind("IA3"), data=q_(ia3_l=[1, 3]))
+save("ia3_column_of_feedforward", T, text=kind("IA3", feedforward_modules=["q"]), data=q_(ia3_l=[3, 1]))
+save("ln_tuning_bias_alone", T, text=kind("LN_TUNING"), data=q_(ln_tuning_layers__bias=[4]))
+save("ln_tuning_bias_length", T, text=kind("LN_TUNING"), data=q_(ln_tuning_layers__weight=[4], ln_tuning_layers__bias=[5]))
+save("ln_tuning_saved_too", T, text=kind("LN_TUNING", target_modules=["norm"], modules_to_save=["orm"]),
+     data=sound_file({"base_model.model.m.norm.ln_tuning_layers.weight": [4], "base_model.model.m.norm.weight": [4]}))
