@@ -104,12 +104,16 @@ std::string said(Call const& call) {
 /// A setting in the written configuration.
 bool states(peft_writer const& w, std::string_view setting) { return contains(w.bytes().first, setting); }
 
-/// The writer that the committed files were made with; the real PEFT loaded them (docs/checkpoints.md).
-peft_writer example() {
+/// The writers that the committed files were made with; the real PEFT loaded them (docs/checkpoints.md).
+peft_writer example_of_dora() {
   parts const q(8, 6, 2, 1), v(8, 6, 3, 10);
   adapter_config settings;
   settings.peft_version = "0.21.2";
   return peft_writer(settings).add("model.q", q.dora(2.0)).add("model.v", v.dora(0.5));
+}
+peft_writer example_of_oft() {
+  auto const q = random_numbers<float>(12, 7, 0.25), v = random_numbers<float>(12, 8, 0.25);
+  return peft_writer().add("model.q", graft::oft{view(q, 2, 6), 8, 4}).add("model.v", graft::oft{view(v, 2, 6), 8, 4});
 }
 
 }  // namespace
@@ -456,11 +460,16 @@ TEST_CASE("one folder holds adapters of one type", "[io]") {
 }
 
 TEST_CASE("the written bytes are those that PEFT loaded", "[io]") {
-  std::string const folder = std::string(GRAFT_TEST_DATA) + "/written/dora/";
-  auto const [config, data] = example().bytes();
-  CHECK(config == tests::read(folder + "adapter_config.json"));
-  CHECK(data == tests::read(folder + "adapter_model.safetensors"));
-  CHECK(example().bytes() == example().bytes());
+  auto const check = [](std::string const& name, auto const& example) {
+    INFO(name);
+    std::string const folder = std::string(GRAFT_TEST_DATA) + "/written/" + name + "/";
+    auto const [config, data] = example().bytes();
+    CHECK(config == tests::read(folder + "adapter_config.json"));
+    CHECK(data == tests::read(folder + "adapter_model.safetensors"));
+    CHECK(example().bytes() == example().bytes());
+  };
+  check("dora", example_of_dora);
+  check("oft", example_of_oft);
 }
 
 TEST_CASE("an adapter that could not be read again is not written", "[io]") {
