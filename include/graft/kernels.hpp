@@ -14,12 +14,14 @@
 #include <graft/kernels/gather.hpp>
 #include <graft/kernels/invert_blocks.hpp>
 #include <graft/kernels/low_rank_add.hpp>
+#include <graft/kernels/make_plan.hpp>
 #include <graft/kernels/mask.hpp>
 #include <graft/kernels/normalize.hpp>
 #include <graft/kernels/outer_add.hpp>
 #include <graft/kernels/override.hpp>
 #include <graft/kernels/pairs.hpp>
 #include <graft/kernels/panels.hpp>
+#include <graft/kernels/plan.hpp>
 #include <graft/kernels/random.hpp>
 #include <graft/kernels/reflections.hpp>
 #include <graft/kernels/rotate_blocks.hpp>

@@ -1,6 +1,7 @@
 #include <graft/view/tensor_view.hpp>
 
 #include <array>
+#include <cstdint>
 #include <limits>
 #include <span>
 #include <string>
@@ -103,6 +104,18 @@ TEST_CASE("views of vectors, arrays and spans know their sizes", "[view]") {
   CHECK(graft::view(std::vector<float>().data(), 0, 4).size() == 0);
   std::vector<float> none;
   CHECK(graft::view(none, 0, 1000).size() == 0);
+}
+
+TEST_CASE("ids, offsets and masks have views, which math does not take", "[view]") {
+  std::vector<std::int32_t> const ids{1, 2, 3, 4, 5, 6};
+  std::vector<std::int64_t> offsets(3);
+  std::vector<std::uint8_t> mask(4);
+  auto const v = graft::transposed(graft::view(ids, 3, 2));
+  CHECK(v(1, 2) == 6);
+  graft::view(offsets)(2) = 7;
+  CHECK(offsets[2] == 7);
+  CHECK(graft::view(mask.data(), 2, 2).size() == 4);
+  static_assert(!graft::tensor<decltype(v)> && !graft::tensor<decltype(graft::view(offsets))>);
 }
 
 TEST_CASE("negative extents are refused", "[view]") {

@@ -91,6 +91,12 @@ inline constexpr bool is_scalar<float16> = true;
 /// An element of views: one of those, const or not.
 template <class T> concept scalar = is_scalar<std::remove_const_t<T>>;
 
+/// An element that is looked up or counted with, never computed with: ids, offsets (32 or 64 bits) and masks (bytes).
+template <class T>
+concept integer_element =
+    std::same_as<std::remove_const_t<T>, std::int32_t> || std::same_as<std::remove_const_t<T>, std::int64_t> ||
+    std::same_as<std::remove_const_t<T>, std::uint8_t>;
+
 /// What sums over elements of these types are carried in: `double` as soon as one of them is, else `float`.
 template <class... T>
 using accumulate_t = std::conditional_t<(std::is_same_v<std::remove_const_t<T>, double> || ...), double, float>;

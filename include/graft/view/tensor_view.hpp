@@ -23,7 +23,10 @@ namespace graft::inline GRAFT_CONTRACT {
 /// none): a fact of the type, so that the compiler folds the stride. 64-byte aligned rows are worth 20-25 % of speed.
 template <class T, class Extents, class Space = host_space, int UnitDimension = static_cast<int>(Extents::rank()) - 1>
 class tensor_view {
-  static_assert(scalar<T>, "graft::tensor_view: elements are float, double, graft::bfloat16 or graft::float16");
+  static_assert(
+      scalar<T> || integer_element<T>,
+      "graft::tensor_view: elements are float, double, graft::bfloat16 or graft::float16; of ids, offsets and "
+      "masks std::int32_t, std::int64_t or std::uint8_t");
   static_assert(UnitDimension >= no_unit_dimension && UnitDimension < static_cast<int>(Extents::rank()));
 
  public:
@@ -117,6 +120,9 @@ template <std::size_t Rank>
   return strides;
 }
 
+/// What views can be made of.
+template <class T> concept viewable = scalar<T> || integer_element<T>;
+
 /// Types with a bridge of their own, though some of them are ranges too (Eigen 5's vectors are, Eigen 3's are not).
 template <class T>
 inline constexpr bool is_bridged = false;
@@ -124,7 +130,7 @@ inline constexpr bool is_bridged = false;
 template <class R>
 concept contiguous_data =
     std::ranges::contiguous_range<R> && std::ranges::sized_range<R> && !is_bridged<std::remove_cvref_t<R>> &&
-    (std::is_lvalue_reference_v<R> || std::ranges::borrowed_range<R>) && scalar<std::ranges::range_value_t<R>>;
+    (std::is_lvalue_reference_v<R> || std::ranges::borrowed_range<R>) && viewable<std::ranges::range_value_t<R>>;
 
 template <class R>
 using range_element_t = std::remove_reference_t<std::ranges::range_reference_t<R>>;
@@ -143,7 +149,7 @@ struct exchanged<extents<A, B>> {
 inline namespace GRAFT_TARGET {
 
 /// Row-major data in the memory space `Space`: `view_in<device_space>(pointer, T, n)`.
-template <class Space, scalar T, std::integral... Index>
+template <class Space, detail::viewable T, std::integral... Index>
   requires(sizeof...(Index) > 0)
 [[nodiscard]] constexpr auto view_in(T* data, Index... shape) {
   std::array<index_t, sizeof...(Index)> const all{static_cast<index_t>(shape)...};
@@ -152,14 +158,14 @@ template <class Space, scalar T, std::integral... Index>
 }
 
 /// Row-major host data: `view(pointer, T, n)`.
-template <scalar T, std::integral... Index>
+template <detail::viewable T, std::integral... Index>
   requires(sizeof...(Index) > 0)
 [[nodiscard]] constexpr auto view(T* data, Index... shape) {
   return graft::view_in<host_space>(data, shape...);
 }
 
 /// Row-major host data with padded rows: `view(pointer, T, n, row_stride{1024})`.
-template <scalar T, std::integral Rows, std::integral Columns>
+template <detail::viewable T, std::integral Rows, std::integral Columns>
 [[nodiscard]] constexpr auto view(T* data, Rows rows, Columns columns, row_stride stride) {
   std::array<index_t, 2> const all{static_cast<index_t>(rows), static_cast<index_t>(columns)};
   static_cast<void>(detail::row_major_strides(all));
@@ -170,7 +176,7 @@ template <scalar T, std::integral Rows, std::integral Columns>
 }
 
 /// Row-major host data, extents static where known: `view(pointer, extents<dynamic, 16>{T, 16})`.
-template <scalar T, index_t... E>
+template <detail::viewable T, index_t... E>
 [[nodiscard]] constexpr auto view(T* data, extents<E...> const& shape) {
   std::array<index_t, sizeof...(E)> all{};
   for (std::size_t i = 0; i < sizeof...(E); ++i) all[i] = shape.extent(i);
@@ -179,7 +185,7 @@ template <scalar T, index_t... E>
 
 /// Host data with any strides (elements; negative and 0 are legal for inputs). No dimension is assumed to be contiguous;
 /// `with_unit_stride` finds out.
-template <scalar T, index_t... E>
+template <detail::viewable T, index_t... E>
 [[nodiscard]] constexpr auto view(T* data, extents<E...> const& shape,
                                   std::array<index_t, sizeof...(E)> const& strides) {
   std::array<index_t, sizeof...(E)> all{};

@@ -5,7 +5,7 @@
 // expect: no matching function for call to
 #include "support/mistakes.hpp"
 
-graft::tensor_view<either<float, int>, graft::dynamic_extents<2>> a;
+graft::tensor_view<either<float, short>, graft::dynamic_extents<2>> a;
 
 graft::extents<graft::dynamic, either<std::integral_constant<int, 16>, std::integral_constant<int, -16>>::value> b;
 

@@ -1,0 +1,298 @@
+// SPDX-License-Identifier: Apache-2.0
+/// @file
+/// `make_plan`: a stable counting sort of pairs by expert. Three leagues: counts of chunks of tokens, one scan over experts and
+/// chunks, every pair to its row. Memory-bound; the generic body is the body.
+#pragma once
+
+#include <algorithm>
+#include <concepts>
+#include <cstddef>
+#include <string_view>
+
+#include <graft/config.hpp>
+#include <graft/contracts.hpp>
+#include <graft/executor/concepts.hpp>
+#include <graft/executor/host_team.hpp>
+#include <graft/kernels/plan.hpp>
+#include <graft/kernels/summation.hpp>
+
+namespace graft::inline GRAFT_CONTRACT {
+
+namespace kernels {
+/// Where a plan's drop mask comes from: nothing is dropped and `make_plan` writes it, or it was filled before and is kept.
+enum class drops { none, given };
+}  // namespace kernels
+
+namespace detail {
+inline namespace GRAFT_TARGET {
+
+/// Pairs of an assignment, and how its tokens are cut in chunks.
+template <class A>
+struct pair_sweep {
+  A assigned;
+  index_t tokens;
+  index_t pairs;
+  index_t experts;
+  index_t chunk;  // tokens of one
+
+  /// f(pair, choice, id) for the pairs of token t. False when their offsets are wrong; such a token has none.
+  template <class F>
+  GRAFT_FN bool operator()(index_t t, F const& f) const {
+    if constexpr (is_ragged<A>) {
+      index_t const first = assigned.offsets(t);
+      index_t const last = assigned.offsets(t + 1);
+      if (first < 0 || last < first || last > pairs || (t == 0 && first != 0) || (t + 1 == tokens && last != pairs))
+        return false;
+      for (index_t i = first; i < last; ++i) f(i, i - first, static_cast<index_t>(assigned.ids(i)));
+    } else {
+      index_t const k = assigned.extent(1);
+      for (index_t s = 0; s < k; ++s) f(t * k + s, s, static_cast<index_t>(assigned(t, s)));
+    }
+    return true;
+  }
+};
+
+/// counters[chunk, expert], and bad[chunk] = the first token of the chunk that is refused, its choice and its id.
+template <class A>
+struct count_pairs_body {
+  static constexpr std::string_view verb = "count_pairs";
+  pair_sweep<A> sweep;
+  index_t* counters;
+  index_t* bad;
+  std::uint8_t const* dropped;  // null: none
+
+  template <class Team>
+  GRAFT_FN void operator()(Team const& tm) const {
+    tm.groups(1, [&](index_t) {
+      tm.once([&] {
+        index_t* const mine = counters + tm.league_rank() * sweep.experts;
+        index_t* const first_bad = bad + tm.league_rank() * 3;
+        for (index_t e = 0; e < sweep.experts; ++e) mine[e] = 0;
+        first_bad[0] = -1;
+        index_t const first = tm.league_rank() * sweep.chunk;
+        for (index_t t = first; t < first + tile_extent(sweep.tokens, first, sweep.chunk); ++t) {
+          bool const sound = sweep(t, [&](index_t pair, index_t choice, index_t id) {
+            if (id >= 0 && id < sweep.experts) {
+              if (dropped == nullptr || dropped[pair] == 0) ++mine[id];
+            } else if (id != -1 && first_bad[0] < 0) {
+              first_bad[0] = t;
+              first_bad[1] = choice;
+              first_bad[2] = id;
+            }
+          });
+          if (!sound && first_bad[0] < 0) {
+            first_bad[0] = t;
+            first_bad[1] = -1;
+            first_bad[2] = sweep.pairs;
+          }
+        }
+      });
+    });
+  }
+};
+
+/// Counts to offsets: of experts, of chunks within them (in place of their counts), and of tiles.
+template <class Space>
+struct scan_experts_body {
+  static constexpr std::string_view verb = "scan_experts";
+  plan<Space> p;
+  index_t* counters;
+  index_t const* bad;
+  index_t chunks;
+
+  template <class Team>
+  GRAFT_FN void operator()(Team const& tm) const {
+    tm.groups(1, [&](index_t) {
+      tm.once([&] {
+        index_t const experts = p.experts();
+        p.status(0) = -1;
+        for (index_t i = 1; i < 4; ++i) p.status(i) = experts;
+        for (index_t c = 0; c < chunks && p.status(0) < 0; ++c)
+          for (index_t i = 0; i < 3 && bad[c * 3] >= 0; ++i) p.status(i) = bad[c * 3 + i];
+        index_t row = 0;
+        index_t tile = 0;
+        for (index_t e = 0; e < experts; ++e) {
+          p.offsets(e) = row;
+          for (index_t c = 0; c < chunks; ++c) {
+            index_t const count = counters[c * experts + e];
+            counters[c * experts + e] = row;
+            row += count;
+          }
+          p.counts(e) = row - p.offsets(e);
+          if (p.options.tile > 0)
+            for (index_t r = p.offsets(e); r < row && tile < p.tile_rows.extent(0); r += p.options.tile, ++tile) {
+              p.tile_experts(tile) = e;
+              p.tile_rows(tile) = r;
+            }
+          for (index_t const end = tiles(row, p.options.alignment) * p.options.alignment; row < end; ++row) pad(row);
+        }
+        p.offsets(experts) = row;
+        for (; row < p.permutation.extent(0); ++row) pad(row);
+        for (; tile < p.tile_rows.extent(0); ++tile) p.tile_experts(tile) = p.tile_rows(tile) = -1;
+      });
+    });
+  }
+  GRAFT_FN void pad(index_t row) const {
+    if (row < p.permutation.extent(0)) p.permutation(row) = p.row_tokens(row) = -1;
+  }
+};
+
+/// Every pair to its row.
+template <class A, class Space>
+struct place_pairs_body {
+  static constexpr std::string_view verb = "place_pairs";
+  pair_sweep<A> sweep;
+  plan<Space> p;
+  index_t* cursors;
+  bool keeps_drops;
+
+  template <class Team>
+  GRAFT_FN void operator()(Team const& tm) const {
+    tm.groups(1, [&](index_t) {
+      tm.once([&] {
+        index_t* const mine = cursors + tm.league_rank() * sweep.experts;
+        index_t const first = tm.league_rank() * sweep.chunk;
+        for (index_t t = first; t < first + tile_extent(sweep.tokens, first, sweep.chunk); ++t)
+          sweep(t, [&](index_t pair, index_t, index_t id) {
+            index_t row = -1;
+            if (!keeps_drops) p.dropped(pair) = 0;
+            if (id >= 0 && id < sweep.experts && p.dropped(pair) == 0) row = mine[id]++;
+            if (row >= p.permutation.extent(0)) row = -1;  // of wrong offsets, which `status` tells
+            p.inverse(pair) = row;
+            if (row < 0) return;
+            p.permutation(row) = pair;
+            p.row_tokens(row) = t;
+          });
+      });
+    });
+  }
+};
+
+/// Chunks of tokens that are counted apart: as many as run at once, but so large that their counters cost less than pairs.
+template <class E>
+[[nodiscard]] index_t plan_chunks(E const& ex, index_t tokens, index_t pairs, index_t experts) {
+  index_t at_once = teams_at_once(ex);
+  if constexpr (host_executor<E>) at_once = ex.concurrency();
+  index_t const least = experts < 4096 ? 4096 : experts;
+  return (std::max)(index_t{1}, (std::min)({at_once, pairs / least, tokens}));
+}
+
+}  // namespace GRAFT_TARGET
+}  // namespace detail
+
+namespace kernels {
+inline namespace GRAFT_TARGET {
+
+/// Fills the plan p: pairs in the order of (expert, pair), counts, offsets, the way back, the drop mask, the tile table.
+///
+/// Shapes       assigned: ids[T, k] of std::int32_t or std::int64_t in any strides, or a ragged_assignment; p as `plan_in`
+///              lays it out. -1 names no expert. Index arithmetic is 64 bits wide: T k may exceed 2^31.
+/// Drops        `drops::given` leaves out the pairs that p.dropped names already (routing/capacity.hpp fills it).
+/// Aliasing     p's views may not overlap each other or the assignment.
+/// Determinism  stable, so a function of the assignment: equal for every executor and number of threads.
+/// Cost         O(T k + E): the ids are read twice, 33 bytes a pair and 16 an expert written.
+/// Scratch      `make_plan.scratch_bytes(ex, assigned, p)` from the executor's resource or workspace: 8 E bytes a chunk of tokens,
+///              one for each thread at most, and never more chunks than pairs / E.
+/// Errors       shape_error, argument_error: nothing is written then. data_error: an id outside [-1, E) or offsets that do not
+///              rise from 0 to the number of ids; names the lowest such token. Executors of the host's memory look at once, and p
+///              is unspecified then; others write p.status, for `check`, and count such a pair for none.
+struct make_plan_fn {
+  template <class E, class A, class Space>
+  static consteval bool mandates() {
+    GRAFT_MANDATE_EXECUTOR("kernels::make_plan", E)
+    static_assert(assignment<A>,
+                  "graft::kernels::make_plan: an assignment is a view ids[T, k] of std::int32_t or std::int64_t, or "
+                  "graft::ragged_assignment{offsets, ids} with offsets of std::int64_t");
+    static_assert(
+        !executor<E> || can_access<E, plan<Space>>,
+        "graft::kernels::make_plan: the plan lies in a memory space that this executor cannot touch; use an executor "
+        "of that space");
+    if constexpr (assignment<A>)
+      static_assert(
+          !executor<E> || can_access<E, A>,
+          "graft::kernels::make_plan: ids lie in a memory space that this executor cannot touch; use an executor of "
+          "that space");
+    if constexpr (executor<E> && assignment<A>) return can_access<E, plan<Space>> && can_access<E, A>;
+    else return false;
+  }
+
+  template <class E, class A, class Space>
+  void operator()(E const& ex, A const& assigned, plan<Space> const& p, drops given = drops::none) const {
+    if constexpr (mandates<E, A, Space>()) {
+      using namespace graft::detail;
+      expects(assigned, p);
+      index_t const chunks = plan_chunks(ex, p.tokens, p.pairs(), p.experts());
+      pair_sweep<A> const sweep{assigned, p.tokens, p.pairs(), p.experts(), tiles(p.tokens, chunks)};
+      if (!has_call_scratch(ex, scratch_bytes(ex, assigned, p))) [[unlikely]]
+        raise(argument_error(text("graft::kernels::make_plan: this executor has neither a resource nor a workspace of ",
+                                  scratch_bytes(ex, assigned, p), " bytes")));
+      call_scratch<E> const memory(ex, scratch_bytes(ex, assigned, p));
+      auto* const bad = reinterpret_cast<index_t*>(memory.data());
+      index_t* const counters = bad + 3 * chunks;
+      bool const keeps = given == drops::given;
+      ex.league(chunks, 0, count_pairs_body<A>{sweep, counters, bad, keeps ? p.dropped.data_handle() : nullptr});
+      ex.league(1, 0, scan_experts_body<Space>{p, counters, bad, chunks});
+      if constexpr (std::same_as<typename E::space_type, host_space>) {
+        ex.fence();
+        graft::check(p.status);
+      }
+      ex.league(chunks, 0, place_pairs_body<A, Space>{sweep, p, counters, keeps});
+      if constexpr (std::same_as<typename E::space_type, host_space>) ex.fence();
+    }
+  }
+
+  /// Bytes that a call takes from the executor's resource, once.
+  template <executor E, assignment A, class Space>
+  [[nodiscard]] std::size_t scratch_bytes(E const& ex, A const&, plan<Space> const& p) const {
+    using graft::detail::checked_product;
+    index_t const chunks = graft::detail::plan_chunks(ex, p.tokens, p.pairs(), p.experts());
+    return sizeof(index_t) * static_cast<std::size_t>(checked_product(chunks, p.experts() + 3, "kernels::make_plan"));
+  }
+
+ private:
+  template <class A, class Space>
+  static void expects(A const& assigned, plan<Space> const& p) {
+    using graft::detail::raise;
+    using graft::detail::text;
+    constexpr std::string_view verb = "kernels::make_plan";
+    plan_sizes const s = graft::sizes_of_plan(graft::detail::pairs_of(assigned), p.experts(), p.options);
+    index_t const tokens = graft::detail::tokens_of(assigned);
+    bool fits = p.tokens == tokens && p.pairs() == s.pairs;
+    if constexpr (graft::detail::is_ragged<A>)
+      fits = fits && p.first_pair.data_handle() == assigned.offsets.data_handle() && assigned.offsets.extent(0) > 0;
+    else fits = fits && p.first_pair.data_handle() == nullptr && p.choices == assigned.extent(1);
+    if (!fits) [[unlikely]]
+      raise(shape_error(text("graft::", verb, ": the plan was laid out for ", p.tokens, " tokens and ", p.pairs(),
+                             " pairs of another assignment than that of ", tokens, " tokens and ", s.pairs, " pairs")));
+    auto const extent = [&](std::string_view name, auto const& v, index_t expected) {
+      if (v.extent(0) != expected || (v.data_handle() == nullptr && expected != 0)) [[unlikely]]
+        raise(shape_error(text("graft::", verb, ": ", name, graft::detail::shape_text(v), " of a plan of ", s.pairs,
+                               " pairs and ", s.experts, " experts must hold ", expected, " elements")));
+    };
+    auto const each = [&](auto const& f) {
+      f("counts", p.counts, s.experts);
+      f("offsets", p.offsets, s.experts + 1);
+      f("permutation", p.permutation, s.rows);
+      f("row_tokens", p.row_tokens, s.rows);
+      f("inverse", p.inverse, s.pairs);
+      f("dropped", p.dropped, s.pairs);
+      f("tile_experts", p.tile_experts, s.tiles);
+      f("tile_rows", p.tile_rows, s.tiles);
+      f("status", p.status, 4);
+    };
+    each(extent);
+    each([&](std::string_view name, auto const& v, index_t) {
+      auto const apart = [&](auto const& ids) {
+        graft::detail::expects_data(verb, "ids", ids);
+        graft::detail::expects_disjoint(verb, name, v, "ids", ids);
+      };
+      if constexpr (graft::detail::is_ragged<A>) apart(assigned.ids);
+      else apart(assigned);
+    });
+  }
+};
+inline constexpr make_plan_fn make_plan{};
+
+}  // namespace GRAFT_TARGET
+}  // namespace kernels
+}  // namespace graft::inline GRAFT_CONTRACT
