@@ -91,3 +91,16 @@
     static_assert(!::graft::executor<E> || ::graft::can_access<E, Ids>,                                    \
                   "graft::" verb                                                                           \
                   ": ids lie in a memory space that this executor cannot touch; use an executor of that space");
+#define GRAFT_MANDATE_PAIRS(verb, name, E, W)                                                                        \
+  static_assert(std::is_same_v<W, ::graft::none_t> || ::graft::tensor<W>,                                            \
+                "graft::" verb ": " name " must be a view of [T, k], of [pairs] for a ragged plan, or graft::none"); \
+  if constexpr (::graft::tensor<W>) {                                                                                \
+    static_assert(W::rank() == 1 || W::rank() == 2, "graft::" verb ": " name " must have rank 1 or 2");              \
+    static_assert(!::graft::executor<E> || ::graft::can_access<E, W>,                                                \
+                  "graft::" verb ": " name                                                                           \
+                  " lies in a memory space that this executor cannot touch; use an executor of that space");         \
+  }
+#define GRAFT_MANDATE_PLAN(verb, E, Space)                                             \
+  static_assert(!::graft::executor<E> || ::graft::can_access<E, ::graft::plan<Space>>, \
+                "graft::" verb                                                         \
+                ": the plan lies in a memory space that this executor cannot touch; use an executor of that space");

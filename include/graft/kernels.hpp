@@ -8,7 +8,9 @@
 #include <graft/kernels/cayley.hpp>
 #include <graft/kernels/cayley_backward.hpp>
 #include <graft/kernels/columns.hpp>
+#include <graft/kernels/combine.hpp>
 #include <graft/kernels/copy.hpp>
+#include <graft/kernels/dispatch.hpp>
 #include <graft/kernels/dropout.hpp>
 #include <graft/kernels/expand_add.hpp>
 #include <graft/kernels/gather.hpp>

@@ -12,6 +12,7 @@
 
 #include <catch2/catch_test_macros.hpp>
 
+#include "kernels/plans.hpp"
 #include "support/bits.hpp"
 #include "support/executors.hpp"
 #include "support/random.hpp"
@@ -25,25 +26,6 @@ using graft::kernels::make_plan;
 using namespace tests;
 
 namespace {
-
-using list = std::vector<index_t>;
-
-template <class V>
-list list_of(V const& v) {
-  list l;
-  for (index_t i = 0; i < v.extent(0); ++i) l.push_back(static_cast<index_t>(v(i)));
-  return l;
-}
-
-/// A plan and its memory, which is full of rubbish before.
-template <class A>
-struct owned_plan {
-  owned_plan(A const& a, index_t experts, plan_options const& options = {})
-      : memory(graft::plan_bytes(graft::detail::pairs_of(a), experts, options), std::byte{0x5a}),
-        p(graft::plan_in(memory, a, experts, options)) {}
-  std::vector<std::byte> memory;
-  graft::plan<> p;
-};
 
 /// What a plan holds, as lists.
 struct contents {
@@ -349,6 +331,9 @@ TEST_CASE("plan: of another assignment, or in memory that is too small, it is re
   p = o.p;
   p.inverse = view(shared);
   CHECK_THROWS_AS(make_plan(graft::serial{}, view(shared, 3, 2), p), graft::argument_error);
+  list const wide{0, 5, 6, 5};
+  graft::ragged_assignment const strided{view(wide.data(), graft::extents<2>{}, {2}), view(ids)};
+  CHECK_THROWS_AS(graft::plan_in(o.memory, strided, 2), graft::argument_error);
   std::span<std::byte> const memory(o.memory);
   CHECK_THROWS_AS(graft::plan_in(memory.first(memory.size() - 1), view(ids, 3, 2), 2), graft::argument_error);
   CHECK_THROWS_AS(graft::plan_in(memory.subspan(4), view(ids.data(), 2, 1), 2), graft::argument_error);

@@ -203,10 +203,7 @@ struct make_plan_fn {
     static_assert(assignment<A>,
                   "graft::kernels::make_plan: an assignment is a view ids[T, k] of std::int32_t or std::int64_t, or "
                   "graft::ragged_assignment{offsets, ids} with offsets of std::int64_t");
-    static_assert(
-        !executor<E> || can_access<E, plan<Space>>,
-        "graft::kernels::make_plan: the plan lies in a memory space that this executor cannot touch; use an executor "
-        "of that space");
+    GRAFT_MANDATE_PLAN("kernels::make_plan", E, Space)
     if constexpr (assignment<A>)
       static_assert(
           !executor<E> || can_access<E, A>,

@@ -182,9 +182,12 @@ template <assignment A>
            view_of(index, 8, 4)};
   p.tokens = detail::tokens_of(a);
   p.options = options;
-  if constexpr (detail::is_ragged<A>)
-    p.first_pair = {a.offsets.data_handle(), dynamic_extents<1>{a.offsets.extent(0)}, {a.offsets.stride(0)}};
-  else p.choices = a.extent(1);
+  if constexpr (detail::is_ragged<A>) {
+    if (a.offsets.stride(0) != 1 && a.offsets.extent(0) > 1) [[unlikely]]
+      detail::raise(argument_error(detail::text("graft::plan_in: offsets", detail::shape_text(a.offsets),
+                                                " have stride ", a.offsets.stride(0), "; they must lie side by side")));
+    p.first_pair = {a.offsets.data_handle(), dynamic_extents<1>{a.offsets.extent(0)}, {1}};
+  } else p.choices = a.extent(1);
   return p;
 }
 

@@ -11,6 +11,7 @@
 #include <graft/kernels/host/cayley.inl.hpp>
 #include <graft/kernels/host/chains.inl.hpp>
 #include <graft/kernels/host/norms.inl.hpp>
+#include <graft/kernels/host/pair_rows.inl.hpp>
 #include <graft/kernels/host/rotations.inl.hpp>
 //
 #include <graft/kernels/host/table.inl.hpp>

@@ -102,6 +102,9 @@ struct level_functions {
                  index_t, index_t, float*);
   void (*cayley)(cayley_problem const&, index_t, index_t, float*);
   void (*finish_rotation)(rotation_problem const&, index_t, index_t, float const*, index_t, float*);
+  void (*dispatch_rows)(dispatch_problem const&, index_t, index_t);
+  void (*combine_rows)(combine_problem const&, index_t, index_t);
+  void (*dot_pair_rows)(combine_problem const&, index_t, index_t);
 };
 
 #if defined(GRAFT_HOST_BODIES_ELSEWHERE) || defined(GRAFT_HOST_BODIES_HERE)

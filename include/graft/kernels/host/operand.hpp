@@ -135,6 +135,32 @@ struct cayley_problem {
   int terms;
 };
 
+/// rows(i) = w x(row_tokens[i]), +0 where that is -1. Of w `row` steps over tokens, `column` over pairs; null: ones.
+struct dispatch_problem {
+  operand x;
+  operand rows;
+  operand w;
+  index_t const* row_tokens;
+  index_t const* permutation;
+  index_t columns;
+};
+
+/// y(t) = or += sum over the pairs of t of w rows(inverse[pair]), of those that are not -1; and d w = y(t) . rows(...).
+struct combine_problem {
+  operand rows;
+  operand y;
+  operand w;
+  index_t const* inverse;
+  index_t const* first_pair;  // null: `choices` a token
+  index_t choices;
+  index_t columns;
+  bool adds;
+
+  [[nodiscard]] GRAFT_FN index_t pair_begin(index_t t) const {
+    return first_pair == nullptr ? t * choices : first_pair[t];
+  }
+};
+
 /// What becomes of a chain: with neither flag nor factors it starts from y and is the new y.
 struct expand_ending {
   bool more;  // chunks after the first: from +0, then added to y

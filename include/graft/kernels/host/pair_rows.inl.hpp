@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: Apache-2.0
+// Rows of tokens to rows of experts and back, for one instruction set. Bits: those of the generic bodies.
+// Included once per level by levels.hpp, after dots.inl.hpp.
+namespace graft::inline GRAFT_CONTRACT::detail::inline GRAFT_TARGET::GRAFT_LEVEL {
+
+/// Columns that are converted at a time.
+inline constexpr index_t pair_columns = kernels::chunk;
+
+/// The weight of a pair; 1 where there are none.
+template <int = 0>
+inline float weight_of_pair(operand const& w, index_t token, index_t pair) {
+  if (w.data == nullptr) return 1.0F;
+  float value = 0.0F;
+  typed(w.at(token, pair), [&](auto const* p) __attribute__((always_inline)) { value = load_as<float>(*p); });
+  return value;
+}
+
+/// Rows [i0, i1) of experts.
+template <int = 0>
+inline void dispatch_rows(dispatch_problem const& p, index_t i0, index_t i1) {
+  alignas(64) float block[pair_columns];
+  bool const copies = p.w.data == nullptr && p.x.kind == p.rows.kind && p.x.column == 1 && p.rows.column == 1;
+  std::size_t const bytes =
+      static_cast<std::size_t>(p.columns) * (p.rows.kind == storage::fp32 ? sizeof(float) : sizeof(std::uint16_t));
+  for (index_t i = i0; i < i1; ++i) {
+    index_t const token = p.row_tokens[i];
+    if (token >= 0 && copies) {
+      std::memcpy(p.rows.at(i, 0).data, p.x.at(token, 0).data, bytes);
+      continue;
+    }
+    float const w = token < 0 ? 0.0F : weight_of_pair(p.w, token, p.w.data == nullptr ? 0 : p.permutation[i]);
+    for (index_t j = 0; j < p.columns; j += pair_columns) {
+      index_t const n = p.columns - j < pair_columns ? p.columns - j : pair_columns;
+      if (token < 0) std::memset(block, 0, sizeof block);
+      else {
+        pack(p.x.at(token, j), 1, n, block, pair_columns);
+        if (p.w.data != nullptr) multiply(block, n, w);
+      }
+      unpack(block, pair_columns, 1, n, p.rows.at(i, j));
+    }
+  }
+}
+
+/// Rows that one sweep over columns sums, and their weights.
+template <class T>
+struct weighted_rows {
+  static constexpr index_t most = 32;
+  T const* row[most];
+  float weight[most];
+  index_t count = 0;
+};
+
+/// out[j] = (from_zero ? 0 : out[j]) + sum of weight row[j + first], an fma chain in order, for j < n.
+template <class T>
+void chain_rows(weighted_rows<T> const& r, index_t first, index_t n, float* out, bool from_zero) {
+  index_t j = 0;
+  for (; j + 64 <= n; j += 64) {
+    lanes sum[4];
+    repeat<4>([&](auto v) __attribute__((always_inline)) { sum[v] = from_zero ? zero() : load(out + j + 16 * v); });
+    for (index_t s = 0; s < r.count; ++s) {
+      lanes const w = splat(r.weight[s]);
+      repeat<4>([&](auto v)
+                    __attribute__((always_inline)) { sum[v] = fma(w, load(r.row[s] + first + j + 16 * v), sum[v]); });
+    }
+    repeat<4>([&](auto v) __attribute__((always_inline)) { store(out + j + 16 * v, sum[v]); });
+  }
+  for (; j < n; j += 16) {
+    index_t const count = n - j < 16 ? n - j : 16;
+    lanes sum = from_zero ? zero() : load_part(out + j, count);
+    for (index_t s = 0; s < r.count; ++s) sum = fma(splat(r.weight[s]), load_part(r.row[s] + first + j, count), sum);
+    store_part(out + j, sum, count);
+  }
+}
+
+/// Tokens [t0, t1); T is the storage of rows.
+template <class T>
+void combine_rows_as(combine_problem const& p, index_t t0, index_t t1) {
+  alignas(64) float block[pair_columns];
+  alignas(64) float segment[pair_columns];
+  bool const direct = p.y.kind == storage::fp32 && p.y.column == 1;
+  for (index_t t = t0; t < t1; ++t) {
+    index_t const last = p.pair_begin(t + 1);
+    for (index_t j = 0; j < p.columns; j += pair_columns) {
+      index_t const n = p.columns - j < pair_columns ? p.columns - j : pair_columns;
+      float* const out = direct ? p.y.at(t, j).as<float>() : block;
+      if (p.adds && !direct) pack(p.y.at(t, j), 1, n, block, pair_columns);
+      bool from_zero = !p.adds;
+      index_t pair = p.pair_begin(t);
+      do {
+        weighted_rows<T> r;
+        for (; pair < last && r.count < weighted_rows<T>::most; ++pair) {
+          index_t const row = p.inverse[pair];
+          if (row < 0) continue;
+          r.weight[r.count] = weight_of_pair(p.w, t, pair);
+          r.row[r.count++] = p.rows.at(row, 0).as<T const>();
+        }
+        if (p.rows.column == 1) chain_rows(r, j, n, out, from_zero);
+        else {
+          if (from_zero) chain_rows(weighted_rows<float>{}, 0, n, out, true);
+          for (index_t s = 0; s < r.count; ++s) {
+            for (index_t i = 0; i < n; ++i) segment[i] = load_as<float>(r.row[s][(j + i) * p.rows.column]);
+            weighted_rows<float> one;
+            one.row[0] = segment;
+            one.weight[0] = r.weight[s];
+            one.count = 1;
+            chain_rows(one, 0, n, out, false);
+          }
+        }
+        from_zero = false;
+      } while (pair < last);
+      if (!direct) unpack(block, pair_columns, 1, n, p.y.at(t, j));
+    }
+  }
+}
+template <int = 0>
+inline void combine_rows(combine_problem const& p, index_t t0, index_t t1) {
+  if (p.rows.kind == storage::fp32) combine_rows_as<float>(p, t0, t1);
+  else if (p.rows.kind == storage::bf16) combine_rows_as<bfloat16>(p, t0, t1);
+  else combine_rows_as<float16>(p, t0, t1);
+}
+
+/// sums[s] = or += y . row[s] of n columns of a chunk, a tree over sixteen lanes each, for M rows.
+template <int M, class T>
+GRAFT_INLINE void dot_rows(float const* y, T const* const* row, index_t n, float* sums, bool first) {
+  lanes c[16];
+  repeat<16>([&](auto s) __attribute__((always_inline)) { c[s] = zero(); });
+  index_t k = 0;
+  for (; k + 16 <= n; k += 16) {
+    lanes const v = load(y + k);
+    repeat<M>([&](auto s) __attribute__((always_inline)) { c[s] = fma(load(row[s] + k), v, c[s]); });
+  }
+  if (k < n) {
+    lanes const v = load_part(y + k, n - k);
+    repeat<M>([&](auto s) __attribute__((always_inline)) { c[s] = fma(load_part(row[s] + k, n - k), v, c[s]); });
+  }
+  alignas(64) float tree[16];
+  store(tree, tree16(c));
+  for (int s = 0; s < M; ++s) sums[s] = first ? tree[s] : sums[s] + tree[s];
+}
+
+/// d w of tokens [t0, t1): y . rows(inverse[pair]), long axis; +0 where there is no row. T is the storage of rows.
+template <class T>
+void dot_pair_rows_as(combine_problem const& p, index_t t0, index_t t1) {
+  constexpr index_t most = 4;
+  alignas(64) float block[pair_columns];
+  alignas(64) float segments[most][pair_columns];
+  bool const direct = p.y.kind == storage::fp32 && p.y.column == 1;
+  auto const write = [&](index_t t, index_t pair, float value) {
+    typed(p.w.at(t, pair), [&](auto* w) { *w = store_as<std::remove_reference_t<decltype(*w)>>(value); });
+  };
+  for (index_t t = t0; t < t1; ++t) {
+    index_t pair = p.pair_begin(t);
+    index_t const last = p.pair_begin(t + 1);
+    while (pair < last) {
+      index_t of[most];
+      float sums[most] = {};
+      index_t count = 0;
+      for (; pair < last && count < most; ++pair) {
+        if (p.inverse[pair] < 0) write(t, pair, 0.0F);
+        else of[count++] = pair;
+      }
+      for (index_t k = 0; k < p.columns && count > 0; k += pair_columns) {
+        index_t const n = p.columns - k < pair_columns ? p.columns - k : pair_columns;
+        if (!direct) pack(p.y.at(t, k), 1, n, block, pair_columns);
+        float const* const y = direct ? p.y.at(t, k).as<float const>() : block;
+        auto const dots = [&](auto const* const* row) {
+          if (count == most) dot_rows<most>(y, row, n, sums, k == 0);
+          else
+            for (index_t s = 0; s < count; ++s) dot_rows<1>(y, row + s, n, sums + s, k == 0);
+        };
+        T const* row[most];
+        float const* packed[most];
+        for (index_t s = 0; s < count; ++s) {
+          row[s] = p.rows.at(p.inverse[of[s]], k).as<T const>();
+          packed[s] = segments[s];
+          if (p.rows.column != 1)
+            for (index_t i = 0; i < n; ++i) segments[s][i] = load_as<float>(row[s][i * p.rows.column]);
+        }
+        if (p.rows.column == 1) dots(row);
+        else dots(packed);
+      }
+      for (index_t s = 0; s < count; ++s) write(t, of[s], sums[s]);
+    }
+  }
+}
+template <int = 0>
+inline void dot_pair_rows(combine_problem const& p, index_t t0, index_t t1) {
+  if (p.rows.kind == storage::fp32) dot_pair_rows_as<float>(p, t0, t1);
+  else if (p.rows.kind == storage::bf16) dot_pair_rows_as<bfloat16>(p, t0, t1);
+  else dot_pair_rows_as<float16>(p, t0, t1);
+}
+
+}  // namespace graft::inline GRAFT_CONTRACT::detail::inline GRAFT_TARGET::GRAFT_LEVEL
