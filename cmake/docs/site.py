@@ -18,7 +18,7 @@ from pathlib import Path
 import api
 
 LAYERS = {  # folder: heading, in the order of the structure
-    "": "Entry headers", "view": "Views", "executor": "Executors", "kernels": "Kernels", "adapters": "Adapters", "io": "Files",
+    "": "Entry headers", "view": "Views", "executor": "Executors", "kernels": "Kernels", "adapters": "Adapters", "routing": "Routing", "io": "Files",
 }
 wrong = []
 
@@ -187,6 +187,7 @@ def main():
         {"Start": ["index.md", "start.md", "errors.md", "packages.md", *({"Examples": examples},)]},
         {"Concepts": ["layers.md", "backends.md", "numerics.md", "methods/composition.md", "stability.md"]},
         {"Methods": [p for p in methods if p != "methods/composition.md"]},
+        {"Routing": ["routing/plan.md"]},
         {"Files": ["checkpoints.md", "io.md", "security.md"]},
         {"Project": ["benchmarks.md", "golden.md", "contributing.md", "changelog.md", {"Decisions": ["decisions/index.md", *decisions]}]},
         {"API": ["api/index.md", *({heading: entries} for heading, entries in sections.items() if entries)]},

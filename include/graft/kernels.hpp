@@ -11,6 +11,7 @@
 #include <graft/kernels/combine.hpp>
 #include <graft/kernels/copy.hpp>
 #include <graft/kernels/dispatch.hpp>
+#include <graft/kernels/drop_pairs.hpp>
 #include <graft/kernels/dropout.hpp>
 #include <graft/kernels/expand_add.hpp>
 #include <graft/kernels/gather.hpp>

@@ -9,6 +9,7 @@
 // expect: graft::kernels::combine_add: y must have rank 2
 // expect: graft::kernels::combine: w lies in a memory space that this executor cannot touch
 // expect: graft::kernels::combine_backward_weights: dw is written; it must be a view of [T, k]
+// expect: graft::kernels::drop_pairs: positions are a view of std::int32_t or std::int64_t, or graft::none
 #include "support/mistakes.hpp"
 
 namespace kernels = graft::kernels;
@@ -34,3 +35,4 @@ void f8(executor e) { kernels::combine(e, p, m, graft::none, m); }
 void f9(either<matrix, vector> y) { kernels::combine_add(ex, p, m, graft::none, y); }
 void f10(either<vector, device_vector> w) { kernels::combine(ex, p, m, w, m); }
 void f11(either<matrix, const_matrix> dw) { kernels::combine_backward_weights(ex, p, m, m, dw); }
+void f12(either<ids, matrix> places) { kernels::drop_pairs(ex, p, {}, graft::none, places); }
