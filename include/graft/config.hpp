@@ -104,3 +104,18 @@
   static_assert(!::graft::executor<E> || ::graft::can_access<E, ::graft::plan<Space>>, \
                 "graft::" verb                                                         \
                 ": the plan lies in a memory space that this executor cannot touch; use an executor of that space");
+#define GRAFT_MANDATE_ID_VIEW(verb, name, E, V, dimensions)                                                  \
+  static_assert(::graft::id_view<V>, "graft::" verb ": " name                                                \
+                                     " must be a view of std::int32_t or std::int64_t; wrap the data: "      \
+                                     "graft::view(pointer, rows, columns)");                                 \
+  if constexpr (::graft::id_view<V>) {                                                                       \
+    static_assert(V::rank() == dimensions, "graft::" verb ": " name " must have rank " #dimensions);         \
+    static_assert(!::graft::executor<E> || ::graft::can_access<E, V>,                                        \
+                  "graft::" verb ": " name                                                                   \
+                  " lies in a memory space that this executor cannot touch; use an executor of that space"); \
+  }
+#define GRAFT_MANDATE_ID_OUTPUT(verb, name, E, V, dimensions) \
+  GRAFT_MANDATE_ID_VIEW(verb, name, E, V, dimensions)         \
+  if constexpr (::graft::id_view<V>)                          \
+    static_assert(!std::is_const_v<typename V::element_type>, \
+                  "graft::" verb ": " name " is written, so its elements must not be const");

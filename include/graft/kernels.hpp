@@ -14,6 +14,9 @@
 #include <graft/kernels/drop_pairs.hpp>
 #include <graft/kernels/dropout.hpp>
 #include <graft/kernels/expand_add.hpp>
+#include <graft/kernels/gate.hpp>
+#include <graft/kernels/gate_backward.hpp>
+#include <graft/kernels/gate_rule.hpp>
 #include <graft/kernels/gather.hpp>
 #include <graft/kernels/invert_blocks.hpp>
 #include <graft/kernels/low_rank_add.hpp>
@@ -32,4 +35,6 @@
 #include <graft/kernels/row_norms.hpp>
 #include <graft/kernels/scale.hpp>
 #include <graft/kernels/shrink.hpp>
+#include <graft/kernels/softmax.hpp>
 #include <graft/kernels/summation.hpp>
+#include <graft/kernels/top_k.hpp>

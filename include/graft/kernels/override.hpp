@@ -26,6 +26,10 @@ template <class E>
   else return 0;
 }
 }  // namespace GRAFT_TARGET
+template <class E, class V, std::size_t Rank>
+concept accepted_id_view = executor<E> && id_view<V> && can_access<E, V> && V::rank() == Rank;
+template <class E, class V, std::size_t Rank>
+concept accepted_id_output = accepted_id_view<E, V, Rank> && !std::is_const_v<typename V::element_type>;
 }  // namespace detail
 
 namespace kernels {

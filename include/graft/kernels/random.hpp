@@ -4,13 +4,13 @@
 /// for every stride and number of threads. The generic body is the body.
 #pragma once
 
-#include <bit>
 #include <cmath>
 #include <cstdint>
 #include <string_view>
 
 #include <graft/config.hpp>
 #include <graft/contracts.hpp>
+#include <graft/detail/elementary.hpp>
 #include <graft/detail/philox.hpp>
 #include <graft/executor/concepts.hpp>
 #include <graft/kernels/override.hpp>
@@ -34,24 +34,6 @@ inline namespace GRAFT_TARGET {
 GRAFT_FN double symmetric_uniform(random_stream const& s, index_t element) {
   auto const word = std::int64_t{philox_word(s.seed, s.stream, s.first + element)};
   return static_cast<double>(2 * word + 1 - (std::int64_t{1} << 32)) * 0x1p-32;
-}
-
-/// log u for normal u in (0, 1], within 2 ulp. Only correctly rounded operations, so that every backend has the same bits:
-/// log u = e log 2 + 2 artanh f with f = (m - 1) / (m + 1), |f| <= 0.172.
-GRAFT_FN double portable_log(double u) {
-  auto const bits = std::bit_cast<std::uint64_t>(u);
-  auto exponent = static_cast<double>(static_cast<std::int64_t>(bits >> 52U) - 1023);
-  auto m = std::bit_cast<double>((bits & 0xfffffffffffffU) | 0x3ff0000000000000U);
-  if (m > 1.4142135623730951) {
-    m *= 0.5;
-    exponent += 1.0;
-  }
-  double const f = (m - 1.0) / (m + 1.0);
-  double const z = f * f;
-  double sum = 1.0 / 25.0;
-  for (int k = 11; k >= 0; --k) sum = std::fma(sum, z, 1.0 / (2 * k + 1));  // z^13 / 27 < 2^-69
-  double const series = 2.0 * f * sum;
-  return std::fma(exponent, 0.69314718055994531, series);
 }
 
 /// cos 2 pi v for v in [0, 1), within 2 ulp of 1. Reduced to an eighth of a turn, where Taylor's series is short.

@@ -5,6 +5,7 @@
 
 #include <concepts>
 #include <cstddef>
+#include <cstdint>
 #include <type_traits>
 
 #include <graft/config.hpp>
@@ -58,6 +59,17 @@ struct none_t {
   GRAFT_FN constexpr bool operator==(none_t const&) const { return true; }
 };
 inline constexpr none_t none{};
+
+/// Ids in the layout of a tensor, such as the experts ids[T, k] that tokens choose, -1 where there is none.
+template <class V>
+concept id_view = std::copyable<V> && integer_element<typename V::element_type> &&
+                  !std::same_as<typename V::value_type, std::uint8_t> && requires(V const& v) {
+                    typename V::space_type;
+                    { V::rank() } -> std::convertible_to<std::size_t>;
+                    { v.extent(0) } -> std::convertible_to<index_t>;
+                    { v.stride(0) } -> std::convertible_to<index_t>;
+                    { v.data_handle() } -> std::convertible_to<typename V::element_type*>;
+                  };
 
 /// A vector, or `none`.
 template <class V> concept optional_vector = vector_view<V> || std::same_as<V, none_t>;

@@ -1,0 +1,331 @@
+// SPDX-License-Identifier: Apache-2.0
+/// @file
+/// `gate`: logits of a router to the experts of each token and their weights, and the way back. Every gate that chooses experts
+/// for a token is a `gate_rule`; graft/routing has them by their names.
+#pragma once
+
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <string_view>
+#include <type_traits>
+
+#include <graft/config.hpp>
+#include <graft/contracts.hpp>
+#include <graft/detail/elementary.hpp>
+#include <graft/detail/philox.hpp>
+#include <graft/executor/concepts.hpp>
+#include <graft/executor/host_team.hpp>
+#include <graft/kernels/gate_rule.hpp>
+#include <graft/kernels/override.hpp>
+#include <graft/kernels/summation.hpp>
+#include <graft/kernels/top_k.hpp>
+#include <graft/view/tensor_view.hpp>
+
+namespace graft::inline GRAFT_CONTRACT {
+namespace detail {
+inline namespace GRAFT_TARGET {
+
+/// A logit as a rule reads it.
+template <class Accumulate>
+GRAFT_FN Accumulate tamed(gate_rule const& rule, Accumulate z) {
+  if (rule.non_finite == non_finite_logits::refuse) return z;
+  constexpr Accumulate most = (std::numeric_limits<Accumulate>::max)();
+  return z != z ? -std::numeric_limits<Accumulate>::infinity() : z > most ? most : z;
+}
+
+/// What is wrong with a row of logits, and its largest.
+template <class Accumulate>
+struct row_look {
+  gate_fault fault = gate_fault::right;
+  Accumulate largest = -std::numeric_limits<Accumulate>::infinity();
+};
+template <class Accumulate, class Z>
+GRAFT_FN row_look<Accumulate> look_at_row(index_t n, Z const& z) {
+  row_look<Accumulate> look;
+  bool nan = false;
+  for (index_t e = 0; e < n; ++e) {
+    Accumulate const value = z(e);
+    nan = nan || value != value;
+    if (value > look.largest) look.largest = value;
+  }
+  constexpr Accumulate inf = std::numeric_limits<Accumulate>::infinity();
+  if (nan) look.fault = gate_fault::nan;
+  else if (look.largest == inf) look.fault = gate_fault::infinite;
+  else if (look.largest == -inf) look.fault = gate_fault::none_left;
+  return look;
+}
+
+/// Takes the groups out that are not among the rule's best: their score is the sum of their two largest choice scores (their
+/// largest, where scores are a softmax); ties to the lower group.
+template <class Accumulate>
+GRAFT_FN void limit_to_groups(gate_rule const& rule, index_t n, Accumulate const* choice, Accumulate* group,
+                              order_key<Accumulate>* key) {
+  constexpr Accumulate low = -std::numeric_limits<Accumulate>::infinity();
+  using key_type = order_key<Accumulate>;
+  index_t const size = n / rule.groups;
+  for (index_t g = 0; g < rule.groups; ++g) {
+    Accumulate first = low;
+    Accumulate second = low;
+    for (index_t e = g * size; e < (g + 1) * size; ++e) {
+      Accumulate const c = choice[e];
+      if (c > first) {
+        second = first;
+        first = c;
+      } else if (c > second) second = c;
+    }
+    group[g] = size == 1 || rule.score == gate_score::softmax ? first : first + second;
+  }
+  // A group stays when fewer than kept_groups come before it.
+  for (index_t g = 0; g < rule.groups; ++g) {
+    index_t ahead = 0;
+    for (index_t h = 0; h < rule.groups; ++h)
+      if (key_of(group[h]) > key_of(group[g]) || (key_of(group[h]) == key_of(group[g]) && h < g)) ++ahead;
+    if (ahead >= rule.kept_groups)
+      for (index_t e = g * size; e < (g + 1) * size; ++e) key[e] = no_key<key_type>;
+  }
+}
+
+/// Weights of chosen experts before the rule's scale, from their unnormalized scores u(s) (e^z below the largest, or a sigmoid),
+/// by one lane. `all` is the sum over all experts, or 1. Returns the divisor for what is renormalized.
+template <class Accumulate, class U, class W>
+GRAFT_FN void normalize_choices(gate_rule const& rule, index_t k, Accumulate all, U const& u, W const& w) {
+  if (!rule.renormalize) {
+    for (index_t s = 0; s < k; ++s) w(s, all == Accumulate{0} ? Accumulate{0} : u(s) / all);
+    return;
+  }
+  auto const divisor = choices_divisor<Accumulate>(rule, k, all, u);
+  for (index_t s = 0; s < k; ++s) {
+    Accumulate const p = rule.epsilon == 0.0 ? u(s) : u(s) / all;
+    w(s, divisor == Accumulate{0} ? Accumulate{0} : p / divisor);
+  }
+}
+
+/// Generic body: a row a team.
+template <class Z, class B, class I, class W, class Accumulate>
+struct gate_body {
+  static constexpr std::string_view verb = "gate";
+  gate_rule rule;
+  Z logits;
+  B bias;
+  I ids;
+  W weights;
+  gate_codes codes;
+
+  template <class Team>
+  GRAFT_FN void operator()(Team const& tm) const {
+    index_t const t = tm.league_rank();
+    index_t const n = logits.extent(1);
+    auto* const value = tm.template scratch<Accumulate>(4 * n + 4);
+    Accumulate* const shared = value + n;  // the largest logit, the sum over all
+    Accumulate* const group = shared + 2;
+    auto* const key = reinterpret_cast<order_key<Accumulate>*>(group + n);
+    auto* const heap = reinterpret_cast<std::int32_t*>(key + n);
+    tm.vector(n, [&](index_t e) { value[e] = load_as<Accumulate>(logits(t, e)); });
+    tm.barrier();
+    tm.groups(1, [&](index_t) { tm.once([&] { choose(t, n, value, shared, group, key, heap); }); });
+    tm.barrier();
+    if (rule.sums_over_all()) {
+      tm.vector(n, [&](index_t e) { value[e] = exponential(t, e, shared[0]); });
+      tm.barrier();
+    }
+    tm.groups(1, [&](index_t) {
+      Accumulate all[1] = {Accumulate{1}};
+      if (rule.sums_over_all())
+        sum_long_axis(tm, n, [](index_t) { return Accumulate{1}; }, [&](int, index_t e) { return value[e]; }, all);
+      tm.once([&] { weigh(t, shared[0], all[0]); });
+    });
+  }
+  static std::size_t scratch(index_t n) { return sizeof(Accumulate) * static_cast<std::size_t>(4 * n + 4); }
+
+ private:
+  [[nodiscard]] GRAFT_FN Accumulate logit(index_t t, index_t e) const {
+    return tamed(rule, load_as<Accumulate>(logits(t, e)));
+  }
+  [[nodiscard]] GRAFT_FN Accumulate exponential(index_t t, index_t e, Accumulate largest) const {
+    return gate_exponential(rule, logit(t, e), largest);
+  }
+
+  /// Looks at the row and writes its ids, all -1 where it cannot be computed with. shared[0]: its largest logit.
+  GRAFT_FN void choose(index_t t, index_t n, Accumulate* value, Accumulate* shared, Accumulate* group,
+                       order_key<Accumulate>* key, std::int32_t* heap) const {
+    bool const refuses = rule.non_finite == non_finite_logits::refuse;
+    auto look = look_at_row<Accumulate>(n, [&](index_t e) { return value[e]; });
+    for (index_t e = 0; e < n; ++e) {
+      Accumulate const raw = value[e];
+      value[e] = tamed(rule, raw);
+      if (rule.score == gate_score::sigmoid) value[e] = portable_sigmoid(value[e]);
+      if constexpr (!std::is_same_v<B, none_t>) value[e] = value[e] + load_as<Accumulate>(bias(e));
+      key[e] = key_of(!refuses && raw != raw ? raw : value[e]);
+    }
+    if constexpr (!std::is_same_v<B, none_t>)
+      if (look.fault == gate_fault::right)
+        look.fault = look_at_row<Accumulate>(n, [&](index_t e) { return value[e]; }).fault;
+    shared[0] = tamed(rule, look.largest);
+    codes.set(t, look.fault);
+    if (refuses && look.fault != gate_fault::right) {
+      for (index_t s = 0; s < ids.extent(1); ++s) ids(t, s) = -1;
+      return;
+    }
+    if (rule.groups > 1) limit_to_groups(rule, n, value, group, key);
+    select_in_order(key, heap, n, ids.extent(1),
+                    [&](index_t s, index_t e) { ids(t, s) = static_cast<typename I::value_type>(e); });
+  }
+
+  GRAFT_FN void weigh(index_t t, Accumulate largest, Accumulate all) const {
+    auto const scale = static_cast<Accumulate>(rule.scale);
+    index_t const k = ids.extent(1);
+    auto const set = [&](index_t s, Accumulate w) { weights(t, s) = store_as<typename W::value_type>(scale * w); };
+    if (ids(t, 0) < 0 || largest == -std::numeric_limits<Accumulate>::infinity()) {
+      for (index_t s = 0; s < k; ++s) set(s, Accumulate{0});
+      return;
+    }
+    auto const u = [&](index_t s) {
+      auto const e = static_cast<index_t>(ids(t, s));
+      return rule.score == gate_score::sigmoid ? portable_sigmoid(logit(t, e)) : exponential(t, e, largest);
+    };
+    index_t kept = k;
+    if (rule.top_p < 1.0) {  // as many as are needed to pass top_p
+      Accumulate sum{0};
+      for (kept = 0; kept < k && sum <= static_cast<Accumulate>(rule.top_p); ++kept) sum = sum + u(kept) / all;
+      for (index_t s = kept; s < k; ++s) {
+        ids(t, s) = -1;
+        set(s, Accumulate{0});
+      }
+    }
+    normalize_choices(rule, kept, all, u, [&](index_t s, Accumulate w) {
+      if (s == 1 && !keeps_second(rule, t, w)) {
+        ids(t, s) = -1;
+        w = Accumulate{0};
+      }
+      set(s, w);
+    });
+  }
+};
+
+/// Throws for the lowest token with a fault.
+inline void expects_no_fault(std::string_view verb, std::int32_t const* code, index_t step, index_t tokens) {
+  for (index_t t = 0; t < tokens; ++t)
+    if (auto const fault = static_cast<gate_fault>(code[t * step]); fault != gate_fault::right) [[unlikely]]
+      raise(data_error(text("graft::", verb, ": token ", t, " ", sentence_of(fault))));
+}
+
+/// Runs `call(codes)` and throws what it reports; with a status of the caller's only writes it.
+template <class E, class Status, class Call>
+void with_codes(E const& ex, std::string_view verb, Status const& status, index_t tokens, bool refuses,
+                Call const& call) {
+  if constexpr (!std::is_same_v<Status, none_t>) {
+    expects_status(verb, status, tokens);
+    call(gate_codes{status.codes.data_handle(), status.codes.stride(0)});
+  } else {
+    constexpr bool has_resource = requires { ex.resource(); };
+    static_assert(has_resource,
+                  "graft: this executor cannot report bad logits by an exception; pass a gate_status, and `check` it");
+    if (!refuses) return call(gate_codes{});
+    call_scratch const memory(ex, sizeof(std::int32_t) * static_cast<std::size_t>(tokens));
+    auto* const code = reinterpret_cast<std::int32_t*>(memory.data());
+    call(gate_codes{code, 1});
+    ex.fence();
+    expects_no_fault(verb, code, 1, tokens);
+  }
+}
+
+}  // namespace GRAFT_TARGET
+}  // namespace detail
+
+namespace kernels {
+inline namespace GRAFT_TARGET {
+
+/// For each token the k experts with the largest choice scores (logits, or sigmoids plus a bias) and their weights.
+///
+/// Shapes       logits[T, E], bias[E] or `none` in; ids[T, k] (std::int32_t or std::int64_t), weights[T, k] out; a `gate_status` of T
+///              codes, or `none`. Any strides, any scalars; fp32, or fp64 when one is `double`.
+/// Formula      see `gate_rule`. Choices are made on logits before any rounding by exp, in descending order, ties to the lower
+///              index (-0 and +0 are equal). Ids of a row are distinct and in range, or -1, with weight 0, where the rule drops one.
+///              A logit of -inf masks an expert: it is chosen only when fewer than k others are left, with weight 0.
+/// Order        sums over all experts by the long axis (summation.hpp), over choices in their order. A row depends on its own.
+/// Preconditions  1 <= k <= E; with groups k <= kept_groups E / groups.
+/// Aliasing     outputs may not overlap anything else.
+/// Precision    a weight is within (E / 16 + 24) eps of the formula, and is rounded once.
+/// Cost         E + k log E comparisons; E exponentials where the rule sums over all experts, else k.
+/// Scratch      16 E bytes a team (32 in fp64), and 4 T bytes where no status is given.
+/// Errors       shape_error, argument_error; nothing is written then. data_error names the lowest token with a NaN, +inf or only
+///              -inf among its logits (or choice scores), after the sweep, equal for every executor and number of threads: ids of
+///              such rows are -1, their weights 0. With a `gate_status` nothing is thrown for data.
+struct gate_fn {
+  template <class E, class Z, class B, class I, class W>
+  static consteval bool mandates() {
+    GRAFT_MANDATE_EXECUTOR("kernels::gate", E)
+    GRAFT_MANDATE_INPUT("kernels::gate", "logits", E, Z, 2)
+    GRAFT_MANDATE_ID_OUTPUT("kernels::gate", "ids", E, I, 2)
+    GRAFT_MANDATE_OUTPUT("kernels::gate", "weights", E, W, 2)
+    constexpr bool rest = graft::detail::accepted_input<E, Z, 2> && graft::detail::accepted_id_output<E, I, 2> &&
+                          graft::detail::accepted_output<E, W, 2>;
+    if constexpr (std::is_same_v<B, none_t>) return rest;
+    else {
+      GRAFT_MANDATE_INPUT("kernels::gate", "bias", E, B, 1)
+      return rest && graft::detail::accepted_input<E, B, 1>;
+    }
+  }
+  /// Which body a call takes.
+  template <class E, class Z, class B, class I, class W>
+  static constexpr body chosen = override_for<gate_fn, E, Z, B, I, W>::which;
+
+  /// The readable body, on any executor.
+  template <executor E, class Z, class B, class I, class W, class Status = none_t>
+  void generic(E const& ex, gate_rule const& rule, Z const& logits, B const& bias, I const& ids, W const& weights,
+               Status const& status = {}) const {
+    expects(rule, logits, bias, ids, weights);
+    using sums = accumulate_t<typename Z::value_type, graft::detail::value_or_float<B>, typename W::value_type>;
+    using team_body = graft::detail::gate_body<Z, B, I, W, sums>;
+    graft::detail::with_codes(ex, verb, status, logits.extent(0), rule.non_finite == non_finite_logits::refuse,
+                              [&](graft::detail::gate_codes const& codes) {
+                                ex.league(logits.extent(0), team_body::scratch(logits.extent(1)),
+                                          team_body{rule, logits, bias, ids, weights, codes});
+                              });
+  }
+
+  template <class E, class Z, class B, class I, class W, class Status = none_t>
+  void operator()(E const& ex, gate_rule const& rule, Z const& logits, B const& bias, I const& ids, W const& weights,
+                  Status const& status = {}) const {
+    if constexpr (mandates<E, Z, B, I, W>()) {
+      using chosen_body = override_for<gate_fn, E, Z, B, I, W>;
+      if constexpr (chosen_body::which == body::generic) generic(ex, rule, logits, bias, ids, weights, status);
+      else if (!chosen_body::takes(rule, logits)) generic(ex, rule, logits, bias, ids, weights, status);
+      else {
+        expects(rule, logits, bias, ids, weights);
+        chosen_body::run(ex, rule, logits, ids, weights, status);
+      }
+    }
+  }
+
+  static constexpr std::string_view verb = "kernels::gate";
+
+ private:
+  template <class Z, class B, class I, class W>
+  static void expects(gate_rule const& rule, Z const& logits, B const& bias, I const& ids, W const& weights) {
+    using graft::detail::expects_disjoint;
+    graft::detail::expects_rule(verb, rule, ids.extent(1), logits.extent(1));
+    graft::detail::expects_equal_extents(verb, "ids", ids, 0, "logits", logits, 0);
+    graft::detail::expects_equal_extents(verb, "weights", weights, 0, "logits", logits, 0);
+    graft::detail::expects_equal_extents(verb, "weights", weights, 1, "ids", ids, 1);
+    graft::detail::expects_data(verb, "logits", logits);
+    graft::detail::expects_output(verb, "ids", ids);
+    graft::detail::expects_output(verb, "weights", weights);
+    expects_disjoint(verb, "ids", ids, "logits", logits);
+    expects_disjoint(verb, "weights", weights, "logits", logits);
+    expects_disjoint(verb, "weights", weights, "ids", ids);
+    if constexpr (!std::is_same_v<B, none_t>) {
+      graft::detail::expects_equal_extents(verb, "bias", bias, 0, "logits", logits, 1);
+      graft::detail::expects_data(verb, "bias", bias);
+      expects_disjoint(verb, "ids", ids, "bias", bias);
+      expects_disjoint(verb, "weights", weights, "bias", bias);
+    }
+  }
+};
+inline constexpr gate_fn gate{};
+
+}  // namespace GRAFT_TARGET
+}  // namespace kernels
+}  // namespace graft::inline GRAFT_CONTRACT
