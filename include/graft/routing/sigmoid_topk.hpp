@@ -16,8 +16,8 @@ namespace graft::inline GRAFT_CONTRACT {
 /// s = sigmoid(z); the k largest s + bias of the groups whose two largest s + bias have the largest sums; the weights are their
 /// s, without the bias, divided by their sum + epsilon if `renormalize`; times `scale` (routed_scaling_factor).
 ///
-/// Groups that are not kept are never chosen, also where s + bias is negative. `bias` is a buffer, not trained by gradients: see
-/// `update_bias`. Llama 4 is sigmoid_topk{.renormalize = false} with k = 1, and multiplies the expert's input.
+/// Groups that are not kept are never chosen, also where s + bias is negative. `bias` is a buffer that no gradient
+/// trains. Llama 4 is sigmoid_topk{.renormalize = false} with k = 1, and multiplies the expert's input.
 template <optional_vector B = none_t>
 struct sigmoid_topk {
   B bias{};

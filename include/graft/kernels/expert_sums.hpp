@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: Apache-2.0
+/// @file
+/// `expert_sums`: how often, or with what weight, each expert was chosen; and the way back. Memory-bound; the generic body is the body.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+#include <type_traits>
+
+#include <graft/config.hpp>
+#include <graft/contracts.hpp>
+#include <graft/executor/concepts.hpp>
+#include <graft/executor/host_team.hpp>
+#include <graft/kernels/gate.hpp>
+#include <graft/kernels/gate_rule.hpp>
+#include <graft/kernels/override.hpp>
+#include <graft/kernels/summation.hpp>
+#include <graft/view/tensor_view.hpp>
+
+namespace graft::inline GRAFT_CONTRACT {
+namespace detail {
+inline namespace GRAFT_TARGET {
+
+/// Is token t counted? A mask shorter than the tokens repeats.
+template <class M>
+GRAFT_FN bool counts_token(M const& mask, index_t t) {
+  if constexpr (std::is_same_v<M, none_t>) return true;
+  else if constexpr (scalar<typename M::value_type>) return load_as<double>(mask(t % mask.extent(0))) != 0.0;
+  else return mask(t % mask.extent(0)) != 0;
+}
+
+/// Generic body: 512 tokens a team, in order; part[team, E].
+template <class I, class W, class M, class Accumulate>
+struct expert_sums_body {
+  static constexpr std::string_view verb = "expert_sums";
+  I ids;
+  W weights;
+  M mask;
+  index_t experts;
+  Accumulate* part;
+  gate_codes codes;
+
+  template <class Team>
+  GRAFT_FN void operator()(Team const& tm) const {
+    index_t const first = tm.league_rank() * kernels::chunk;
+    Accumulate* const mine = part + tm.league_rank() * experts;
+    tm.vector(experts, [&](index_t e) { mine[e] = Accumulate{0}; });
+    tm.barrier();
+    tm.groups(1, [&](index_t) {
+      tm.once([&] {
+        for (index_t t = first; t < first + tile_extent(ids.extent(0), first, kernels::chunk); ++t) add(t, mine);
+      });
+    });
+  }
+
+ private:
+  GRAFT_FN void add(index_t t, Accumulate* mine) const {
+    bool right = true;
+    for (index_t s = 0; s < ids.extent(1); ++s) {
+      auto const e = static_cast<index_t>(ids(t, s));
+      right = right && e >= -1 && e < experts;
+      if (e < 0 || e >= experts || !counts_token(mask, t)) continue;
+      if constexpr (std::is_same_v<W, none_t>) mine[e] = mine[e] + Accumulate{1};
+      else mine[e] = mine[e] + load_as<Accumulate>(weights(t, s));
+    }
+    if (!right) codes.set(t, gate_fault::bad_id);
+  }
+};
+
+/// total[c] += part[0, c] + part[1, c] + ..., in order.
+template <class V, class Accumulate>
+struct add_parts_body {
+  static constexpr std::string_view verb = "expert_sums";
+  Accumulate const* part;
+  index_t parts;
+  V total;
+
+  template <class Team>
+  GRAFT_FN void operator()(Team const& tm) const {
+    index_t const first = tm.league_rank() * column_tile;
+    tm.vector(tile_extent(total.extent(0), first, column_tile), [&](index_t e) {
+      index_t const c = first + e;
+      Accumulate sum = load_as<Accumulate>(total(c));
+      for (index_t i = 0; i < parts; ++i) sum = sum + part[i * total.extent(0) + c];
+      total(c) = store_as<typename V::value_type>(sum);
+    });
+  }
+};
+
+template <class DS, class I, class DW, class Accumulate>
+struct expert_sums_backward_body {
+  static constexpr std::string_view verb = "expert_sums_backward";
+  DS dsums;
+  I ids;
+  DW dweights;
+
+  template <class Team>
+  GRAFT_FN void operator()(Team const& tm) const {
+    row_tile<Team::row_block> const tile(tm.league_rank(), ids.extent(0));
+    for (int i = 0; i < tile.count; ++i) {
+      index_t const t = tile.row[i];
+      tm.vector(ids.extent(1), [&](index_t s) {
+        auto const e = static_cast<index_t>(ids(t, s));
+        if (e < 0 || e >= dsums.extent(0)) return;
+        dweights(t, s) =
+            store_as<typename DW::value_type>(load_as<Accumulate>(dweights(t, s)) + load_as<Accumulate>(dsums(e)));
+      });
+    }
+  }
+};
+
+/// Checks of a mask over tokens, which may be `none`.
+template <class M>
+void expects_mask(std::string_view verb, M const& mask, index_t tokens) {
+  if constexpr (!std::is_same_v<M, none_t>) {
+    static_assert(M::rank() == 1, "graft: a mask over tokens must have rank 1");
+    if (mask.extent(0) == 0 ? tokens != 0 : tokens % mask.extent(0) != 0) [[unlikely]]
+      raise(shape_error(text("graft::", verb, ": mask", shape_text(mask), " must have an element for each of ", tokens,
+                             " tokens, or divide them")));
+    expects_data(verb, "mask", mask);
+  }
+}
+
+/// Zeros codes that bodies only set where something is wrong, then as `with_codes`.
+template <class E, class Call>
+void with_zeroed_codes(E const& ex, std::string_view verb, index_t tokens, Call const& call) {
+  scratch_block const memory(resource_of(ex), sizeof(std::int32_t) * static_cast<std::size_t>(tokens));
+  auto* const code = reinterpret_cast<std::int32_t*>(memory.data());
+  for (index_t t = 0; t < tokens; ++t) code[t] = 0;
+  call(gate_codes{code, 1});
+  ex.fence();
+  expects_no_fault(verb, code, 1, tokens);
+}
+
+}  // namespace GRAFT_TARGET
+}  // namespace detail
+
+namespace kernels {
+inline namespace GRAFT_TARGET {
+
+/// sums[e] += the number of choices of expert e, or the sum of their weights (the importance of Shazeer et al. 2017, arXiv
+/// 1701.06538, equation 6), over tokens whose mask is not 0.
+///
+/// Shapes       ids[T, k], weights[T, k] or `none`, mask[T] or a divisor of T, repeated (any scalar, or std::uint8_t, std::int32_t, std::int64_t) or `none` in;
+///              sums[E] in and out. Any strides; fp32, or fp64 when one is `double`. Ids of -1 are not counted.
+/// Order        tokens in order per 512, then these sums in order.
+/// Aliasing     sums may not overlap anything else.
+/// Cost         T k additions. Scratch: E numbers for 512 tokens, and 4 T bytes.
+/// Errors       shape_error, argument_error; nothing is written then. data_error names the lowest token with an id outside [-1, E);
+///              such ids are not counted.
+struct expert_sums_fn {
+  template <class E, class I, class W, class M, class S>
+  void operator()(E const& ex, I const& ids, W const& weights, M const& mask, S const& sums) const {
+    GRAFT_MANDATE_EXECUTOR("kernels::expert_sums", E)
+    GRAFT_MANDATE_ID_VIEW("kernels::expert_sums", "ids", E, I, 2)
+    if constexpr (!std::is_same_v<W, none_t>) { GRAFT_MANDATE_INPUT("kernels::expert_sums", "weights", E, W, 2) }
+    GRAFT_MANDATE_OUTPUT("kernels::expert_sums", "sums", E, S, 1)
+    if constexpr (graft::detail::accepted_id_view<E, I, 2> && graft::detail::accepted_output<E, S, 1>) {
+      constexpr std::string_view verb = "kernels::expert_sums";
+      graft::detail::expects_data(verb, "ids", ids);
+      graft::detail::expects_mask(verb, mask, ids.extent(0));
+      graft::detail::expects_output(verb, "sums", sums);
+      graft::detail::expects_disjoint(verb, "sums", sums, "ids", ids);
+      if constexpr (!std::is_same_v<W, none_t>) {
+        graft::detail::expects_equal_extents(verb, "weights", weights, 0, "ids", ids, 0);
+        graft::detail::expects_equal_extents(verb, "weights", weights, 1, "ids", ids, 1);
+        graft::detail::expects_data(verb, "weights", weights);
+        graft::detail::expects_disjoint(verb, "sums", sums, "weights", weights);
+      }
+      using accumulate = accumulate_t<graft::detail::value_or_float<W>, typename S::value_type>;
+      index_t const parts = graft::detail::tiles(ids.extent(0), chunk);
+      graft::detail::call_scratch const memory(
+          ex, sizeof(accumulate) * static_cast<std::size_t>(
+                                       graft::detail::checked_product(parts, sums.extent(0), "kernels::expert_sums")));
+      auto* const part = reinterpret_cast<accumulate*>(memory.data());
+      graft::detail::with_zeroed_codes(ex, verb, ids.extent(0), [&](graft::detail::gate_codes const& codes) {
+        ex.league(
+            parts, 0,
+            graft::detail::expert_sums_body<I, W, M, accumulate>{ids, weights, mask, sums.extent(0), part, codes});
+        ex.league(graft::detail::tiles(sums.extent(0), graft::detail::column_tile), 0,
+                  graft::detail::add_parts_body<S, accumulate>{part, parts, sums});
+      });
+    }
+  }
+};
+inline constexpr expert_sums_fn expert_sums{};
+
+/// dweights[t, s] += dsums[ids[t, s]], where there is an expert.
+///
+/// Shapes       dsums[E], ids[T, k] in; dweights[T, k] in and out. Any strides, any scalars.
+/// Aliasing     dweights may not overlap anything else.
+/// Cost         T k additions. Ids outside [0, E) are passed over: `expert_sums` has refused them.
+/// Errors       shape_error, argument_error; nothing is written then.
+struct expert_sums_backward_fn {
+  template <class E, class DS, class I, class DW>
+  void operator()(E const& ex, DS const& dsums, I const& ids, DW const& dweights) const {
+    GRAFT_MANDATE_EXECUTOR("kernels::expert_sums_backward", E)
+    GRAFT_MANDATE_INPUT("kernels::expert_sums_backward", "dsums", E, DS, 1)
+    GRAFT_MANDATE_ID_VIEW("kernels::expert_sums_backward", "ids", E, I, 2)
+    GRAFT_MANDATE_OUTPUT("kernels::expert_sums_backward", "dweights", E, DW, 2)
+    if constexpr (graft::detail::accepted_input<E, DS, 1> && graft::detail::accepted_id_view<E, I, 2> &&
+                  graft::detail::accepted_output<E, DW, 2>) {
+      constexpr std::string_view verb = "kernels::expert_sums_backward";
+      graft::detail::expects_equal_extents(verb, "dweights", dweights, 0, "ids", ids, 0);
+      graft::detail::expects_equal_extents(verb, "dweights", dweights, 1, "ids", ids, 1);
+      graft::detail::expects_data(verb, "dsums", dsums);
+      graft::detail::expects_data(verb, "ids", ids);
+      graft::detail::expects_output(verb, "dweights", dweights);
+      graft::detail::expects_disjoint(verb, "dweights", dweights, "dsums", dsums);
+      graft::detail::expects_disjoint(verb, "dweights", dweights, "ids", ids);
+      using accumulate = accumulate_t<typename DS::value_type, typename DW::value_type>;
+      ex.league(graft::detail::tiles(ids.extent(0), E::row_block), 0,
+                graft::detail::expert_sums_backward_body<DS, I, DW, accumulate>{dsums, ids, dweights});
+    }
+  }
+};
+inline constexpr expert_sums_backward_fn expert_sums_backward{};
+
+}  // namespace GRAFT_TARGET
+}  // namespace kernels
+}  // namespace graft::inline GRAFT_CONTRACT

@@ -1,0 +1,285 @@
+// SPDX-License-Identifier: Apache-2.0
+/// @file
+/// `noisy_logits` and `load_probabilities`: logits with trainable noise, how likely each expert would be chosen again, and the way
+/// back. Shazeer et al. 2017 (arXiv 1701.06538), equations 4, 8 and 9. The generic body is the body; everything is in fp64.
+#pragma once
+
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+#include <type_traits>
+
+#include <graft/config.hpp>
+#include <graft/contracts.hpp>
+#include <graft/detail/elementary.hpp>
+#include <graft/executor/concepts.hpp>
+#include <graft/kernels/override.hpp>
+#include <graft/kernels/random.hpp>
+#include <graft/kernels/summation.hpp>
+#include <graft/kernels/top_k.hpp>
+#include <graft/view/tensor_view.hpp>
+
+namespace graft::inline GRAFT_CONTRACT {
+namespace detail {
+inline namespace GRAFT_TARGET {
+
+/// Noise of element (t, e): of a view, or number t E + e of a stream.
+template <class N>
+GRAFT_FN double noise_at(N const& noise, index_t t, index_t e, index_t experts) {
+  if constexpr (std::is_same_v<N, random_stream>) return standard_normal(noise, t * experts + e);
+  else return load_as<double>(noise(t, e));
+}
+/// The standard deviation softplus(raw) + floor.
+GRAFT_FN double deviation_of(double raw, double floor) { return portable_softplus(raw) + floor; }
+
+/// H = clean + noise deviation, or its backward: dclean += dH, draw += dH noise sigmoid(raw).
+template <class C, class R, class N, class H, class DC, class DR>
+struct noisy_logits_body {
+  static constexpr std::string_view verb = std::is_same_v<DC, none_t> ? "noisy_logits" : "noisy_logits_backward";
+  C clean;
+  R raw;
+  N noise;
+  double floor;
+  H noisy;
+  DC dclean;
+  DR draw;
+
+  template <class Team>
+  GRAFT_FN void operator()(Team const& tm) const {
+    row_tile<Team::row_block> const tile(tm.league_rank(), noisy.extent(0));
+    index_t const n = noisy.extent(1);
+    for (int i = 0; i < tile.count; ++i) {
+      index_t const t = tile.row[i];
+      tm.vector(n, [&](index_t e) {
+        double const r = load_as<double>(raw(t, e));
+        double const draws = noise_at(noise, t, e, n);
+        if constexpr (std::is_same_v<DC, none_t>) {
+          double const h = std::fma(draws, deviation_of(r, floor), load_as<double>(clean(t, e)));
+          noisy(t, e) = store_as<typename H::value_type>(h);
+        } else {
+          double const dh = load_as<double>(noisy(t, e));
+          dclean(t, e) = store_as<typename DC::value_type>(load_as<double>(dclean(t, e)) + dh);
+          draw(t, e) =
+              store_as<typename DR::value_type>(std::fma(dh * draws, portable_sigmoid(r), load_as<double>(draw(t, e))));
+        }
+      });
+    }
+  }
+};
+
+/// A row a team, one lane. P(e) = Phi((clean - threshold) / deviation), the threshold being the k-th largest H without e.
+template <class C, class R, class H, class P, class DC, class DR, class DH>
+struct load_body {
+  static constexpr std::string_view verb =
+      std::is_same_v<DC, none_t> ? "load_probabilities" : "load_probabilities_backward";
+  C clean;
+  R raw;
+  H noisy;
+  index_t k;
+  double floor;
+  P p;  // backward: the gradients of the loads, rank 1
+  DC dclean;
+  DR draw;
+  DH dnoisy;
+
+  template <class Team>
+  GRAFT_FN void operator()(Team const& tm) const {
+    index_t const t = tm.league_rank();
+    index_t const n = clean.extent(1);
+    auto* const key = tm.template scratch<std::int64_t>(2 * n);
+    tm.vector(n, [&](index_t e) { key[e] = key_of(load_as<double>(noisy(t, e))); });
+    tm.barrier();
+    tm.groups(1, [&](index_t) { tm.once([&] { row(t, n, key, reinterpret_cast<std::int32_t*>(key + n)); }); });
+  }
+
+ private:
+  GRAFT_FN void row(index_t t, index_t n, std::int64_t const* key, std::int32_t* heap) const {
+    index_t kth = -1;   // for those outside the k largest
+    index_t next = -1;  // for those inside
+    if (k < n)
+      select_in_order(key, heap, n, k + 1, [&](index_t s, index_t e) {
+        if (s == k - 1) kth = e;
+        if (s == k) next = e;
+      });
+    for (index_t e = 0; e < n; ++e) {
+      bool const inside = k == n || key[e] > key[kth] || (key[e] == key[kth] && e <= kth);
+      index_t const limit = inside ? next : kth;
+      double const r = load_as<double>(raw(t, e));
+      double const deviation = deviation_of(r, floor);
+      double const distance = k == n ? 0.0 : load_as<double>(clean(t, e)) - load_as<double>(noisy(t, limit));
+      double const x = distance == 0.0 ? 0.0 : distance / deviation;
+      if constexpr (std::is_same_v<DC, none_t>) {
+        p(t, e) = store_as<typename P::value_type>(k == n ? 1.0 : portable_normal_cdf(x));
+      } else {
+        double const slope = portable_normal_density(x) * load_as<double>(p(e)) / deviation;
+        if (k == n || !(slope != 0.0)) continue;  // an infinite distance has none
+        dclean(t, e) = store_as<typename DC::value_type>(load_as<double>(dclean(t, e)) + slope);
+        dnoisy(t, limit) = store_as<typename DH::value_type>(load_as<double>(dnoisy(t, limit)) - slope);
+        draw(t, e) =
+            store_as<typename DR::value_type>(std::fma(-slope * x, portable_sigmoid(r), load_as<double>(draw(t, e))));
+      }
+    }
+  }
+};
+
+template <class V, class W>
+void expects_same_shape(std::string_view verb, std::string_view name, V const& v, std::string_view of, W const& w) {
+  expects_equal_extents(verb, name, v, 0, of, w, 0);
+  expects_equal_extents(verb, name, v, 1, of, w, 1);
+  expects_data(verb, name, v);
+}
+
+}  // namespace GRAFT_TARGET
+}  // namespace detail
+
+namespace kernels {
+inline namespace GRAFT_TARGET {
+
+/// H = clean + noise (softplus(raw) + floor).
+///
+/// Shapes       clean[T, E], raw[T, E], noise[T, E] or a `random_stream` (element t E + e of it, standard normal) in; H[T, E] out.
+///              Any strides, any scalars; computed in fp64 and rounded once.
+/// Aliasing     H may not overlap anything else.
+/// Cost         about 100 fp64 operations an element; a number of a stream as many more.
+/// Errors       shape_error, argument_error; nothing is written then.
+struct noisy_logits_fn {
+  template <class E, class C, class R, class N, class H>
+  void operator()(E const& ex, C const& clean, R const& raw, N const& noise, H const& noisy, double floor = 0.0) const {
+    GRAFT_MANDATE_EXECUTOR("kernels::noisy_logits", E)
+    GRAFT_MANDATE_INPUT("kernels::noisy_logits", "clean", E, C, 2)
+    GRAFT_MANDATE_INPUT("kernels::noisy_logits", "raw", E, R, 2)
+    GRAFT_MANDATE_OUTPUT("kernels::noisy_logits", "H", E, H, 2)
+    if constexpr (graft::detail::accepted_input<E, C, 2> && graft::detail::accepted_input<E, R, 2> &&
+                  graft::detail::accepted_output<E, H, 2>) {
+      constexpr std::string_view verb = "kernels::noisy_logits";
+      graft::detail::expects_same_shape(verb, "clean", clean, "H", noisy);
+      graft::detail::expects_same_shape(verb, "raw", raw, "H", noisy);
+      if constexpr (!std::is_same_v<N, random_stream>)
+        graft::detail::expects_same_shape(verb, "noise", noise, "H", noisy);
+      graft::detail::expects_output(verb, "H", noisy);
+      graft::detail::expects_disjoint(verb, "H", noisy, "clean", clean);
+      graft::detail::expects_disjoint(verb, "H", noisy, "raw", raw);
+      ex.league(graft::detail::tiles(noisy.extent(0), E::row_block), 0,
+                graft::detail::noisy_logits_body<C, R, N, H, none_t, none_t>{clean, raw, noise, floor, noisy, {}, {}});
+    }
+  }
+};
+inline constexpr noisy_logits_fn noisy_logits{};
+
+/// dclean += dH, draw += dH noise sigmoid(raw).
+///
+/// Shapes       raw[T, E], noise as in the forward, dH[T, E] in; dclean[T, E], draw[T, E] in and out. Otherwise as `noisy_logits`.
+struct noisy_logits_backward_fn {
+  template <class E, class R, class N, class DH, class DC, class DR>
+  void operator()(E const& ex, R const& raw, N const& noise, DH const& dnoisy, DC const& dclean, DR const& draw) const {
+    GRAFT_MANDATE_EXECUTOR("kernels::noisy_logits_backward", E)
+    GRAFT_MANDATE_INPUT("kernels::noisy_logits_backward", "raw", E, R, 2)
+    GRAFT_MANDATE_INPUT("kernels::noisy_logits_backward", "dH", E, DH, 2)
+    GRAFT_MANDATE_OUTPUT("kernels::noisy_logits_backward", "dclean", E, DC, 2)
+    GRAFT_MANDATE_OUTPUT("kernels::noisy_logits_backward", "draw", E, DR, 2)
+    if constexpr (graft::detail::accepted_input<E, R, 2> && graft::detail::accepted_input<E, DH, 2> &&
+                  graft::detail::accepted_output<E, DC, 2> && graft::detail::accepted_output<E, DR, 2>) {
+      constexpr std::string_view verb = "kernels::noisy_logits_backward";
+      graft::detail::expects_same_shape(verb, "raw", raw, "dH", dnoisy);
+      if constexpr (!std::is_same_v<N, random_stream>)
+        graft::detail::expects_same_shape(verb, "noise", noise, "dH", dnoisy);
+      graft::detail::expects_same_shape(verb, "dclean", dclean, "dH", dnoisy);
+      graft::detail::expects_same_shape(verb, "draw", draw, "dH", dnoisy);
+      graft::detail::expects_output(verb, "dclean", dclean);
+      graft::detail::expects_output(verb, "draw", draw);
+      graft::detail::expects_disjoint(verb, "dclean", dclean, "dH", dnoisy);
+      graft::detail::expects_disjoint(verb, "draw", draw, "dH", dnoisy);
+      graft::detail::expects_disjoint(verb, "draw", draw, "dclean", dclean);
+      graft::detail::expects_disjoint(verb, "draw", draw, "raw", raw);
+      ex.league(graft::detail::tiles(dnoisy.extent(0), E::row_block), 0,
+                graft::detail::noisy_logits_body<none_t, R, N, DH, DC, DR>{{}, raw, noise, 0.0, dnoisy, dclean, draw});
+    }
+  }
+};
+inline constexpr noisy_logits_backward_fn noisy_logits_backward{};
+
+/// P[t, e] = Phi((clean - the k-th largest H of the row without e) / (softplus(raw) + floor)): the probability that e is among the k
+/// with noise drawn again. For k = E it is 1.
+///
+/// Shapes       clean[T, E], raw[T, E], H[T, E] in; P[T, E] out. Any strides, any scalars; computed in fp64 and rounded once.
+/// Order        a row depends on its own. Equal H: the lower index is the larger.
+/// Preconditions  1 <= k <= E; logits are finite. A deviation of 0 gives 0, 1/2 or 1.
+/// Aliasing     P may not overlap anything else.
+/// Cost         about 300 fp64 operations an element. Scratch: 16 E bytes a team.
+/// Errors       shape_error, argument_error; nothing is written then.
+struct load_probabilities_fn {
+  template <class E, class C, class R, class H, class P>
+  void operator()(E const& ex, C const& clean, R const& raw, H const& noisy, index_t k, P const& p,
+                  double floor = 0.0) const {
+    GRAFT_MANDATE_EXECUTOR("kernels::load_probabilities", E)
+    GRAFT_MANDATE_INPUT("kernels::load_probabilities", "clean", E, C, 2)
+    GRAFT_MANDATE_INPUT("kernels::load_probabilities", "raw", E, R, 2)
+    GRAFT_MANDATE_INPUT("kernels::load_probabilities", "H", E, H, 2)
+    GRAFT_MANDATE_OUTPUT("kernels::load_probabilities", "P", E, P, 2)
+    if constexpr (graft::detail::accepted_input<E, C, 2> && graft::detail::accepted_input<E, R, 2> &&
+                  graft::detail::accepted_input<E, H, 2> && graft::detail::accepted_output<E, P, 2>) {
+      constexpr std::string_view verb = "kernels::load_probabilities";
+      graft::detail::expects_choices(verb, k, noisy.extent(1), "experts");
+      graft::detail::expects_same_shape(verb, "clean", clean, "H", noisy);
+      graft::detail::expects_same_shape(verb, "raw", raw, "H", noisy);
+      graft::detail::expects_same_shape(verb, "P", p, "H", noisy);
+      graft::detail::expects_output(verb, "P", p);
+      graft::detail::expects_disjoint(verb, "P", p, "clean", clean);
+      graft::detail::expects_disjoint(verb, "P", p, "raw", raw);
+      graft::detail::expects_disjoint(verb, "P", p, "H", noisy);
+      ex.league(
+          noisy.extent(0), 2 * sizeof(std::int64_t) * static_cast<std::size_t>(noisy.extent(1)),
+          graft::detail::load_body<C, R, H, P, none_t, none_t, none_t>{clean, raw, noisy, k, floor, p, {}, {}, {}});
+    }
+  }
+};
+inline constexpr load_probabilities_fn load_probabilities{};
+
+/// The gradient of load[e] = sum over tokens of P[t, e]: adds to dclean, draw and dH. Thresholds carry gradients into dH, and those
+/// of dH go back by `noisy_logits_backward`.
+///
+/// Shapes       clean[T, E], raw[T, E], H[T, E], dload[E] in; dclean, draw, dH [T, E] in and out. Otherwise as `load_probabilities`.
+struct load_probabilities_backward_fn {
+  template <class E, class C, class R, class H, class DL, class DC, class DR, class DH>
+  void operator()(E const& ex, C const& clean, R const& raw, H const& noisy, index_t k, DL const& dload,
+                  DC const& dclean, DR const& draw, DH const& dnoisy, double floor = 0.0) const {
+    GRAFT_MANDATE_EXECUTOR("kernels::load_probabilities_backward", E)
+    GRAFT_MANDATE_INPUT("kernels::load_probabilities_backward", "H", E, H, 2)
+    GRAFT_MANDATE_INPUT("kernels::load_probabilities_backward", "dload", E, DL, 1)
+    GRAFT_MANDATE_OUTPUT("kernels::load_probabilities_backward", "dclean", E, DC, 2)
+    GRAFT_MANDATE_OUTPUT("kernels::load_probabilities_backward", "draw", E, DR, 2)
+    GRAFT_MANDATE_OUTPUT("kernels::load_probabilities_backward", "dH", E, DH, 2)
+    if constexpr (graft::detail::accepted_input<E, C, 2> && graft::detail::accepted_input<E, R, 2> &&
+                  graft::detail::accepted_input<E, H, 2> && graft::detail::accepted_input<E, DL, 1> &&
+                  graft::detail::accepted_output<E, DC, 2> && graft::detail::accepted_output<E, DR, 2> &&
+                  graft::detail::accepted_output<E, DH, 2>) {
+      constexpr std::string_view verb = "kernels::load_probabilities_backward";
+      graft::detail::expects_choices(verb, k, noisy.extent(1), "experts");
+      graft::detail::expects_same_shape(verb, "clean", clean, "H", noisy);
+      graft::detail::expects_same_shape(verb, "raw", raw, "H", noisy);
+      graft::detail::expects_equal_extents(verb, "dload", dload, 0, "H", noisy, 1);
+      auto const apart = [&](std::string_view name, auto const& out) {
+        graft::detail::expects_same_shape(verb, name, out, "H", noisy);
+        graft::detail::expects_output(verb, name, out);
+        graft::detail::expects_disjoint(verb, name, out, "clean", clean);
+        graft::detail::expects_disjoint(verb, name, out, "raw", raw);
+        graft::detail::expects_disjoint(verb, name, out, "H", noisy);
+      };
+      apart("dclean", dclean);
+      apart("draw", draw);
+      apart("dH", dnoisy);
+      graft::detail::expects_disjoint(verb, "draw", draw, "dclean", dclean);
+      graft::detail::expects_disjoint(verb, "dH", dnoisy, "dclean", dclean);
+      graft::detail::expects_disjoint(verb, "dH", dnoisy, "draw", draw);
+      ex.league(
+          noisy.extent(0), 2 * sizeof(std::int64_t) * static_cast<std::size_t>(noisy.extent(1)),
+          graft::detail::load_body<C, R, H, DL, DC, DR, DH>{clean, raw, noisy, k, floor, dload, dclean, draw, dnoisy});
+    }
+  }
+};
+inline constexpr load_probabilities_backward_fn load_probabilities_backward{};
+
+}  // namespace GRAFT_TARGET
+}  // namespace kernels
+}  // namespace graft::inline GRAFT_CONTRACT
