@@ -65,14 +65,15 @@ struct count_pairs_body {
   GRAFT_FN void operator()(Team const& tm) const {
     tm.groups(1, [&](index_t) {
       tm.once([&] {
-        index_t* const mine = counters + tm.league_rank() * sweep.experts;
+        pair_sweep<A> const of = sweep;  // a copy, which no store can reach
+        index_t* const mine = counters + tm.league_rank() * of.experts;
         index_t* const first_bad = bad + tm.league_rank() * 3;
-        for (index_t e = 0; e < sweep.experts; ++e) mine[e] = 0;
+        for (index_t e = 0; e < of.experts; ++e) mine[e] = 0;
         first_bad[0] = -1;
-        index_t const first = tm.league_rank() * sweep.chunk;
-        for (index_t t = first; t < first + tile_extent(sweep.tokens, first, sweep.chunk); ++t) {
-          bool const sound = sweep(t, [&](index_t pair, index_t choice, index_t id) {
-            if (id >= 0 && id < sweep.experts) {
+        index_t const first = tm.league_rank() * of.chunk;
+        for (index_t t = first; t < first + tile_extent(of.tokens, first, of.chunk); ++t) {
+          bool const sound = of(t, [&](index_t pair, index_t choice, index_t id) {
+            if (id >= 0 && id < of.experts) {
               if (dropped == nullptr || dropped[pair] == 0) ++mine[id];
             } else if (id != -1 && first_bad[0] < 0) {
               first_bad[0] = t;
@@ -83,7 +84,7 @@ struct count_pairs_body {
           if (!sound && first_bad[0] < 0) {
             first_bad[0] = t;
             first_bad[1] = -1;
-            first_bad[2] = sweep.pairs;
+            first_bad[2] = of.pairs;
           }
         }
       });
@@ -146,23 +147,36 @@ struct place_pairs_body {
   index_t* cursors;
   bool keeps_drops;
 
+  [[nodiscard]] GRAFT_FN index_t clamp(index_t pair) const {
+    return pair < 0 ? 0 : pair < p.pairs() ? pair : p.pairs();
+  }
   template <class Team>
   GRAFT_FN void operator()(Team const& tm) const {
     tm.groups(1, [&](index_t) {
       tm.once([&] {
-        index_t* const mine = cursors + tm.league_rank() * sweep.experts;
-        index_t const first = tm.league_rank() * sweep.chunk;
-        for (index_t t = first; t < first + tile_extent(sweep.tokens, first, sweep.chunk); ++t)
-          sweep(t, [&](index_t pair, index_t, index_t id) {
+        // Copies, which no store can reach: what they hold stays in registers.
+        pair_sweep<A> const of = sweep;
+        index_t* const mine = cursors + tm.league_rank() * of.experts;
+        index_t* const permutation = p.permutation.data_handle();
+        index_t* const row_tokens = p.row_tokens.data_handle();
+        index_t* const inverse = p.inverse.data_handle();
+        index_t const rows = p.permutation.extent(0);
+        std::uint8_t const* const dropped = keeps_drops ? p.dropped.data_handle() : nullptr;
+        index_t const first = tm.league_rank() * of.chunk;
+        index_t const last = first + tile_extent(of.tokens, first, of.chunk);
+        for (index_t t = first; t < last; ++t)
+          of(t, [&](index_t pair, index_t, index_t id) {
             index_t row = -1;
-            if (!keeps_drops) p.dropped(pair) = 0;
-            if (id >= 0 && id < sweep.experts && p.dropped(pair) == 0) row = mine[id]++;
-            if (row >= p.permutation.extent(0)) row = -1;  // of wrong offsets, which `status` tells
-            p.inverse(pair) = row;
+            if (id >= 0 && id < of.experts && (dropped == nullptr || dropped[pair] == 0)) row = mine[id]++;
+            if (row >= rows) row = -1;  // of wrong offsets, which `status` tells
+            inverse[pair] = row;
             if (row < 0) return;
-            p.permutation(row) = pair;
-            p.row_tokens(row) = t;
+            permutation[row] = pair;
+            row_tokens[row] = t;
           });
+        if (keeps_drops || first >= last) return;
+        // Pairs of a chunk follow each other; of wrong offsets, which `status` tells, only those that there are.
+        for (index_t i = clamp(p.pair_begin(first)); i < clamp(p.pair_begin(last)); ++i) p.dropped(i) = 0;
       });
     });
   }

@@ -45,8 +45,8 @@ inline void dispatch_rows(dispatch_problem const& p, index_t i0, index_t i1) {
 template <class T>
 struct weighted_rows {
   static constexpr index_t most = 32;
-  T const* row[most];
-  float weight[most];
+  T const* row[most] = {};
+  float weight[most] = {};
   index_t count = 0;
 };
 
@@ -78,6 +78,10 @@ void combine_rows_as(combine_problem const& p, index_t t0, index_t t1) {
   alignas(64) float block[pair_columns];
   alignas(64) float segment[pair_columns];
   bool const direct = p.y.kind == storage::fp32 && p.y.column == 1;
+  weighted_rows<T> r;
+  weighted_rows<float> one;  // of a row that is not contiguous
+  one.row[0] = segment;
+  one.count = 1;
   for (index_t t = t0; t < t1; ++t) {
     index_t const last = p.pair_begin(t + 1);
     for (index_t j = 0; j < p.columns; j += pair_columns) {
@@ -87,7 +91,7 @@ void combine_rows_as(combine_problem const& p, index_t t0, index_t t1) {
       bool from_zero = !p.adds;
       index_t pair = p.pair_begin(t);
       do {
-        weighted_rows<T> r;
+        r.count = 0;
         for (; pair < last && r.count < weighted_rows<T>::most; ++pair) {
           index_t const row = p.inverse[pair];
           if (row < 0) continue;
@@ -99,10 +103,7 @@ void combine_rows_as(combine_problem const& p, index_t t0, index_t t1) {
           if (from_zero) chain_rows(weighted_rows<float>{}, 0, n, out, true);
           for (index_t s = 0; s < r.count; ++s) {
             for (index_t i = 0; i < n; ++i) segment[i] = load_as<float>(r.row[s][(j + i) * p.rows.column]);
-            weighted_rows<float> one;
-            one.row[0] = segment;
             one.weight[0] = r.weight[s];
-            one.count = 1;
             chain_rows(one, 0, n, out, false);
           }
         }
