@@ -2,8 +2,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Rows of tokens to 64 experts and back (fp32), beside a copy that moves as many bytes: dispatch reads and writes T k H floats, combine
 // reads T k H and writes T H, the gradient of its weights reads (k + 1) T H.
+#include <cmath>
 #include <cstdint>
 #include <memory>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -48,6 +50,11 @@ void add(index_t T, index_t k, index_t H, int threads) {
   std::string const name = "T=" + std::to_string(T) + "/k=" + std::to_string(k) + "/H=" + std::to_string(H) +
                            "/threads=" + std::to_string(threads) + "/";
   graft::openmp const ex{.threads = threads};
+  // Validated once: what goes to the experts and comes back unchanged is k times itself.
+  graft::kernels::dispatch(ex, l->p, view(l->x, T, H), l->of_experts());
+  graft::kernels::combine(ex, l->p, l->of_experts(), graft::none, view(l->y, T, H));
+  for (std::size_t i = 0; i < l->x.size(); ++i)
+    if (std::fabs(l->y[i] - static_cast<float>(k) * l->x[i]) > 1e-6F) throw std::runtime_error("another sum: " + name);
   auto const reg = [&](std::string const& what, index_t floats, auto call) {
     benchmark::RegisterBenchmark((name + what).c_str(),
                                  [l, floats, call](benchmark::State& state) {

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <memory>
 #include <numeric>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -41,6 +42,13 @@ struct choices {
   std::vector<index_t> order;
   std::vector<std::byte> memory;
   graft::plan<> p;
+  void sort() {
+    std::iota(order.begin(), order.end(), index_t{0});
+    std::stable_sort(order.begin(), order.end(), [&](index_t a, index_t b) {
+      return ids[static_cast<std::size_t>(a)] < ids[static_cast<std::size_t>(b)];
+    });
+    benchmark::DoNotOptimize(order.data());
+  }
   [[nodiscard]] graft::tensor_view<std::int32_t const, graft::dynamic_extents<2>> assigned() const {
     return view(ids.data(), T, k);
   }
@@ -65,14 +73,12 @@ void add(index_t T, index_t k, index_t E, int threads) {
   reg("graft_choice", [ex](choices& q) {
     graft::make_plan(ex, q.assigned(), {.factor = 1.0, .order = graft::drop_order::choice}, q.p);
   });
-  if (threads == 1)
-    reg("stable_sort", [](choices& q) {
-      std::iota(q.order.begin(), q.order.end(), index_t{0});
-      std::stable_sort(q.order.begin(), q.order.end(), [&](index_t a, index_t b) {
-        return q.ids[static_cast<std::size_t>(a)] < q.ids[static_cast<std::size_t>(b)];
-      });
-      benchmark::DoNotOptimize(q.order.data());
-    });
+  if (threads == 1) reg("stable_sort", [](choices& q) { q.sort(); });
+  // Validated once: the permutation is that of the sort.
+  c->sort();
+  graft::kernels::make_plan(ex, c->assigned(), c->p);
+  for (std::size_t i = 0; i < c->order.size(); ++i)
+    if (c->p.permutation(static_cast<index_t>(i)) != c->order[i]) throw std::runtime_error("another order: " + name);
 }
 
 }  // namespace

@@ -54,7 +54,7 @@ TEST_CASE("combine: one formula for all types, layouts, odd extents and executor
     for (index_t const T : {0, 1, 5, 70})
       for (index_t const H : {0, 1, 15, 16, 33, 64, 511, 513, 1100}) {
         if (T > 5 && H > 64 && turn % 2 == 0) continue;
-        index_t const k = turn % 5 == 4 ? 70 : 1 + turn % 7;  // 32 rows at a time
+        index_t const k = turn % 5 == 4 ? 70 : 1 + turn % 7;  // more rows than are summed at once
         std::vector<std::int32_t> ids(static_cast<std::size_t>(T * k));
         for (auto& id : ids) id = static_cast<std::int32_t>(bits.below(6)) - 1;
         auto const o = plan_of(view(ids, T, k), 5, {.alignment = 1 + turn % 4});

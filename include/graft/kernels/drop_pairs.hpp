@@ -4,6 +4,7 @@
 /// the body.
 #pragma once
 
+#include <algorithm>
 #include <bit>
 #include <cstdint>
 #include <string_view>
@@ -53,7 +54,7 @@ GRAFT_FN std::uint64_t falling(double score) {
   return (u & sign) != 0 ? u : ~(u | sign);
 }
 
-/// An expert a team. What stays is found by counting: choices first, then the bytes of a key from the highest down.
+/// Every so-many-th expert a team. What stays is found by counting: choices first, then the bytes of a key from the highest down.
 template <class Space, class Scores, class Positions, class Accumulate>
 struct drop_pairs_body {
   static constexpr std::string_view verb = "drop_pairs";
@@ -63,11 +64,16 @@ struct drop_pairs_body {
   drop_rule rule;
   Scores scores;
   Positions positions;
+  index_t teams;
 
   template <class Team>
   GRAFT_FN void operator()(Team const& tm) const {
     index_t* const counters = tm.template scratch<index_t>(256);
-    tm.groups(1, [&](index_t) { tm.once([&] { run(tm.league_rank(), counters); }); });
+    tm.groups(1, [&](index_t) {
+      tm.once([&] {
+        for (index_t e = tm.league_rank(); e < p.experts() + (placed ? 1 : 0); e += teams) run(e, counters);
+      });
+    });
   }
 
   GRAFT_FN void run(index_t expert, index_t* counters) const {
@@ -171,7 +177,7 @@ inline namespace GRAFT_TARGET {
 /// Determinism  a function of the assignment, the scores and (seed, stream): equal for every executor and number of threads.
 /// Cost         experts with room: one pass over their tokens. Others: token 1, choice k, probability and random 4 passes over their
 ///              pairs (8 for fp64 scores), batch_priority k + 4 with k scores read a pair. Nothing is sorted.
-/// Scratch      2 KiB a team.
+/// Scratch      2 KiB a thread.
 /// Errors       shape_error, argument_error (no scores, a negative limit or group); nothing is written then.
 /// Source       Fedus et al. 2021; Lepikhin et al. 2020; Riquelme et al. 2021.
 struct drop_pairs_fn {
@@ -210,9 +216,11 @@ struct drop_pairs_fn {
       using accumulate = accumulate_t<typename value_of_pairs<Scores>::type>;
       auto of_scores = values_of_pairs(p, scores);
       auto of_positions = values_of_pairs(p, positions);
-      ex.league(p.experts() + (placed ? 1 : 0), 256 * sizeof(index_t),
+      // Few pairs are not worth a second thread.
+      index_t const teams = (std::max)(index_t{1}, (std::min)(p.experts(), p.pairs() / 4096));
+      ex.league(teams, 256 * sizeof(index_t),
                 drop_pairs_body<Space, decltype(of_scores), decltype(of_positions), accumulate>{p, rule, of_scores,
-                                                                                                of_positions});
+                                                                                                of_positions, teams});
     }
   }
 };

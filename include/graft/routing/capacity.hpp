@@ -37,7 +37,7 @@ struct capacity {
   std::uint64_t stream = 0;
 
   /// C for T tokens that make `pairs` = T k choices. Throws argument_error.
-  [[nodiscard]] index_t of(index_t tokens, index_t pairs, index_t experts) const {
+  [[nodiscard]] GRAFT_INLINE index_t of(index_t tokens, index_t pairs, index_t experts) const {
     if (group < 0 || (fixed < 0 && !(factor >= 0.0 && std::isfinite(factor)))) [[unlikely]]
       detail::raise(argument_error(detail::text("graft::capacity: the factor is ", factor, " and the group ", group,
                                                 " tokens; the one must be finite, none negative")));

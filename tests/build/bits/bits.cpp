@@ -1,5 +1,6 @@
 // Prints one number made of all bits of many results. Built by many compilers with many options, and run at every
 // instruction set: each must print the same. Fails by itself when its own executors disagree.
+#include <cstddef>
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
@@ -85,6 +86,30 @@ void run(E const& ex, shape const s, digest& d) {
   d.add(y);
 }
 
+/// Plans, and rows of tokens to experts and back.
+template <class X, class Y, class E>
+void run_experts(E const& ex, digest& d) {
+  using graft::view;
+  constexpr graft::index_t T = 61, k = 3, experts = 7, H = 531;
+  std::vector<std::int32_t> ids(T * k);
+  for (std::size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<std::int32_t>(i * i % (experts + 1)) - 1;
+  std::vector<std::byte> memory(graft::plan_bytes(T * k, experts));
+  auto const p = graft::plan_in(memory, view(ids, T, k), experts);
+  auto const x = numbers<X>(T * H, 1);
+  auto const w = numbers<float>(T * k, 2);
+  std::vector<Y> rows(T * k * H), y(T * H);
+  std::vector<float> dw(T * k);
+  for (auto const order : {graft::drop_order::choice, graft::drop_order::random, graft::drop_order::batch_priority}) {
+    graft::make_plan(ex, view(ids, T, k), {.factor = 0.8, .order = order}, p, view(w, T, k));
+    graft::kernels::dispatch(ex, p, view(x, T, H), view(rows, T * k, H), view(w, T, k));
+    graft::kernels::combine(ex, p, view(rows, T * k, H), view(w, T, k), view(y, T, H));
+    graft::kernels::combine_backward_weights(ex, p, view(rows, T * k, H), view(x, T, H), view(dw, T, k));
+    d.add(rows);
+    d.add(y);
+    d.add(dw);
+  }
+}
+
 template <class E>
 digest all(E const& ex) {
   digest d;
@@ -97,6 +122,8 @@ digest all(E const& ex) {
   run<graft::float16, float, graft::float16>(ex, {5, 65, 7, 33}, d);
   run<graft::float16, float, graft::float16>(ex, {513, 7, 3, 17}, d);  // two chunks of tokens
   run<double, double, double>(ex, {5, 521, 3, 17}, d);
+  run_experts<float, float>(ex, d);
+  run_experts<graft::bfloat16, graft::float16>(ex, d);
   return d;
 }
 

@@ -41,47 +41,46 @@ inline void dispatch_rows(dispatch_problem const& p, index_t i0, index_t i1) {
   }
 }
 
-/// Rows that one sweep over columns sums, and their weights.
-template <class T>
-struct weighted_rows {
-  static constexpr index_t most = 32;
-  T const* row[most] = {};
-  float weight[most] = {};
-  index_t count = 0;
-};
+/// Rows of experts as fp32: as they lie in memory, or widened at a time.
+inline constexpr index_t rows_at_once = 8;
+[[nodiscard]] GRAFT_INLINE bool lies_ready(operand const& m) { return m.kind == storage::fp32 && m.column == 1; }
+template <int = 0>
+inline float const* ready_row(operand const& rows, index_t row, index_t first, index_t n, float* segment) {
+  if (lies_ready(rows)) return rows.at(row, first).as<float const>();
+  pack(rows.at(row, first), 1, n, segment, pair_columns);
+  return segment;
+}
 
-/// out[j] = (from_zero ? 0 : out[j]) + sum of weight row[j + first], an fma chain in order, for j < n.
-template <class T>
-void chain_rows(weighted_rows<T> const& r, index_t first, index_t n, float* out, bool from_zero) {
+/// out[j] = (from_zero ? 0 : out[j]) + sum of weight[s] row[s][j], an fma chain in order, for j < n.
+template <int = 0>
+inline void chain_rows(float const* const* row, float const* weight, index_t rows, index_t n, float* out,
+                       bool from_zero) {
   index_t j = 0;
   for (; j + 64 <= n; j += 64) {
     lanes sum[4];
     repeat<4>([&](auto v) __attribute__((always_inline)) { sum[v] = from_zero ? zero() : load(out + j + 16 * v); });
-    for (index_t s = 0; s < r.count; ++s) {
-      lanes const w = splat(r.weight[s]);
-      repeat<4>([&](auto v)
-                    __attribute__((always_inline)) { sum[v] = fma(w, load(r.row[s] + first + j + 16 * v), sum[v]); });
+    for (index_t s = 0; s < rows; ++s) {
+      lanes const w = splat(weight[s]);
+      repeat<4>([&](auto v) __attribute__((always_inline)) { sum[v] = fma(w, load(row[s] + j + 16 * v), sum[v]); });
     }
     repeat<4>([&](auto v) __attribute__((always_inline)) { store(out + j + 16 * v, sum[v]); });
   }
   for (; j < n; j += 16) {
     index_t const count = n - j < 16 ? n - j : 16;
     lanes sum = from_zero ? zero() : load_part(out + j, count);
-    for (index_t s = 0; s < r.count; ++s) sum = fma(splat(r.weight[s]), load_part(r.row[s] + first + j, count), sum);
+    for (index_t s = 0; s < rows; ++s) sum = fma(splat(weight[s]), load_part(row[s] + j, count), sum);
     store_part(out + j, sum, count);
   }
 }
 
-/// Tokens [t0, t1); T is the storage of rows.
-template <class T>
-void combine_rows_as(combine_problem const& p, index_t t0, index_t t1) {
+/// Tokens [t0, t1).
+template <int = 0>
+inline void combine_rows(combine_problem const& p, index_t t0, index_t t1) {
   alignas(64) float block[pair_columns];
-  alignas(64) float segment[pair_columns];
-  bool const direct = p.y.kind == storage::fp32 && p.y.column == 1;
-  weighted_rows<T> r;
-  weighted_rows<float> one;  // of a row that is not contiguous
-  one.row[0] = segment;
-  one.count = 1;
+  alignas(64) float segments[rows_at_once][pair_columns];
+  float const* row[rows_at_once] = {};
+  float weight[rows_at_once] = {};
+  bool const direct = lies_ready(p.y);
   for (index_t t = t0; t < t1; ++t) {
     index_t const last = p.pair_begin(t + 1);
     for (index_t j = 0; j < p.columns; j += pair_columns) {
@@ -91,38 +90,25 @@ void combine_rows_as(combine_problem const& p, index_t t0, index_t t1) {
       bool from_zero = !p.adds;
       index_t pair = p.pair_begin(t);
       do {
-        r.count = 0;
-        for (; pair < last && r.count < weighted_rows<T>::most; ++pair) {
-          index_t const row = p.inverse[pair];
-          if (row < 0) continue;
-          r.weight[r.count] = weight_of_pair(p.w, t, pair);
-          r.row[r.count++] = p.rows.at(row, 0).as<T const>();
+        index_t rows = 0;
+        for (; pair < last && rows < rows_at_once; ++pair) {
+          index_t const i = p.inverse[pair];
+          if (i < 0) continue;
+          weight[rows] = weight_of_pair(p.w, t, pair);
+          row[rows] = ready_row(p.rows, i, j, n, segments[rows]);
+          ++rows;
         }
-        if (p.rows.column == 1) chain_rows(r, j, n, out, from_zero);
-        else {
-          if (from_zero) chain_rows(weighted_rows<float>{}, 0, n, out, true);
-          for (index_t s = 0; s < r.count; ++s) {
-            for (index_t i = 0; i < n; ++i) segment[i] = load_as<float>(r.row[s][(j + i) * p.rows.column]);
-            one.weight[0] = r.weight[s];
-            chain_rows(one, 0, n, out, false);
-          }
-        }
+        chain_rows(row, weight, rows, n, out, from_zero);
         from_zero = false;
       } while (pair < last);
       if (!direct) unpack(block, pair_columns, 1, n, p.y.at(t, j));
     }
   }
 }
-template <int = 0>
-inline void combine_rows(combine_problem const& p, index_t t0, index_t t1) {
-  if (p.rows.kind == storage::fp32) combine_rows_as<float>(p, t0, t1);
-  else if (p.rows.kind == storage::bf16) combine_rows_as<bfloat16>(p, t0, t1);
-  else combine_rows_as<float16>(p, t0, t1);
-}
 
 /// sums[s] = or += y . row[s] of n columns of a chunk, a tree over sixteen lanes each, for M rows.
-template <int M, class T>
-GRAFT_INLINE void dot_rows(float const* y, T const* const* row, index_t n, float* sums, bool first) {
+template <int M>
+GRAFT_INLINE void dot_rows(float const* y, float const* const* row, index_t n, float* sums, bool first) {
   lanes c[16];
   repeat<16>([&](auto s) __attribute__((always_inline)) { c[s] = zero(); });
   index_t k = 0;
@@ -134,18 +120,19 @@ GRAFT_INLINE void dot_rows(float const* y, T const* const* row, index_t n, float
     lanes const v = load_part(y + k, n - k);
     repeat<M>([&](auto s) __attribute__((always_inline)) { c[s] = fma(load_part(row[s] + k, n - k), v, c[s]); });
   }
-  alignas(64) float tree[16];
-  store(tree, tree16(c));
-  for (int s = 0; s < M; ++s) sums[s] = first ? tree[s] : sums[s] + tree[s];
+  alignas(64) float trees[16];
+  store(trees, tree16(c));
+  for (int s = 0; s < M; ++s) sums[s] = first ? trees[s] : sums[s] + trees[s];
 }
 
-/// d w of tokens [t0, t1): y . rows(inverse[pair]), long axis; +0 where there is no row. T is the storage of rows.
-template <class T>
-void dot_pair_rows_as(combine_problem const& p, index_t t0, index_t t1) {
+/// d w of tokens [t0, t1): y . rows(inverse[pair]), long axis; +0 where there is no row.
+template <int = 0>
+inline void dot_pair_rows(combine_problem const& p, index_t t0, index_t t1) {
   constexpr index_t most = 4;
   alignas(64) float block[pair_columns];
   alignas(64) float segments[most][pair_columns];
-  bool const direct = p.y.kind == storage::fp32 && p.y.column == 1;
+  float const* row[most] = {};
+  index_t of[most] = {};
   auto const write = [&](index_t t, index_t pair, float value) {
     typed(p.w.at(t, pair), [&](auto* w) { *w = store_as<std::remove_reference_t<decltype(*w)>>(value); });
   };
@@ -153,7 +140,6 @@ void dot_pair_rows_as(combine_problem const& p, index_t t0, index_t t1) {
     index_t pair = p.pair_begin(t);
     index_t const last = p.pair_begin(t + 1);
     while (pair < last) {
-      index_t of[most];
       float sums[most] = {};
       index_t count = 0;
       for (; pair < last && count < most; ++pair) {
@@ -162,33 +148,15 @@ void dot_pair_rows_as(combine_problem const& p, index_t t0, index_t t1) {
       }
       for (index_t k = 0; k < p.columns && count > 0; k += pair_columns) {
         index_t const n = p.columns - k < pair_columns ? p.columns - k : pair_columns;
-        if (!direct) pack(p.y.at(t, k), 1, n, block, pair_columns);
-        float const* const y = direct ? p.y.at(t, k).as<float const>() : block;
-        auto const dots = [&](auto const* const* row) {
-          if (count == most) dot_rows<most>(y, row, n, sums, k == 0);
-          else
-            for (index_t s = 0; s < count; ++s) dot_rows<1>(y, row + s, n, sums + s, k == 0);
-        };
-        T const* row[most];
-        float const* packed[most];
-        for (index_t s = 0; s < count; ++s) {
-          row[s] = p.rows.at(p.inverse[of[s]], k).as<T const>();
-          packed[s] = segments[s];
-          if (p.rows.column != 1)
-            for (index_t i = 0; i < n; ++i) segments[s][i] = load_as<float>(row[s][i * p.rows.column]);
-        }
-        if (p.rows.column == 1) dots(row);
-        else dots(packed);
+        float const* const y = ready_row(p.y, t, k, n, block);
+        for (index_t s = 0; s < count; ++s) row[s] = ready_row(p.rows, p.inverse[of[s]], k, n, segments[s]);
+        if (count == most) dot_rows<most>(y, row, n, sums, k == 0);
+        else
+          for (index_t s = 0; s < count; ++s) dot_rows<1>(y, row + s, n, sums + s, k == 0);
       }
       for (index_t s = 0; s < count; ++s) write(t, of[s], sums[s]);
     }
   }
-}
-template <int = 0>
-inline void dot_pair_rows(combine_problem const& p, index_t t0, index_t t1) {
-  if (p.rows.kind == storage::fp32) dot_pair_rows_as<float>(p, t0, t1);
-  else if (p.rows.kind == storage::bf16) dot_pair_rows_as<bfloat16>(p, t0, t1);
-  else dot_pair_rows_as<float16>(p, t0, t1);
 }
 
 }  // namespace graft::inline GRAFT_CONTRACT::detail::inline GRAFT_TARGET::GRAFT_LEVEL
