@@ -3,6 +3,7 @@
 /// Component graft::io: adapters to and from files. Needs nlohmann-json.
 #pragma once
 
+#include <graft/io/adapted_module.hpp>
 #include <graft/io/adapter_config.hpp>
 #include <graft/io/errors.hpp>
 #include <graft/io/file_bytes.hpp>
