@@ -498,6 +498,8 @@ TEST_CASE("an adapter that could not be read again is not written", "[io]") {
   other.target_modules = {"k"};
   CHECK(contains(says([&] { return peft_writer(other).add("m.q", q.lora(1.0)).bytes(); }),
                  "would not adapt this module"));
+  CHECK(contains(says([&] { return peft_writer().add("m.q", q.lora(INFINITY)).bytes(); }),
+                 "lora_alpha is inf but must be finite"));
   tests::folder const here;
   CHECK(contains(says([&] {
                    peft_writer().add("m.q", q.lora(1.0)).write(here.path() + "/absent");

@@ -3,7 +3,9 @@
 /// `adapter_config.json` of a configuration: the keys of its type.
 #pragma once
 
+#include <cmath>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -17,13 +19,19 @@ namespace graft::inline GRAFT_CONTRACT::io::detail {
 /// Of a type that graft computes. The same configuration gives the same bytes.
 [[nodiscard]] inline std::string config_json(adapter_config const& c) {
   peft_type_names const& type = *find_peft_type(c.peft_type);
-  nlohmann::json j;  // keys in order
+  nlohmann::json j;                                             // keys in order
+  auto const number = [](std::string_view key, double value) {  // JSON has no others
+    if (!std::isfinite(value))
+      graft::detail::raise(
+          argument_error(graft::detail::text("graft::io::peft_writer: ", key, " is ", value, " but must be finite")));
+    return value;
+  };
   auto const names = [](std::vector<std::string> const& v) { return v.empty() ? nlohmann::json() : nlohmann::json(v); };
-  auto const pattern = [](std::vector<std::pair<std::string, double>> const& p, bool whole) {
+  auto const pattern = [&](std::vector<std::pair<std::string, double>> const& p, bool whole) {
     auto out = nlohmann::json::object();
     for (auto const& [key, value] : p)
       if (whole) out[key] = static_cast<index_t>(value);
-      else out[key] = value;
+      else out[key] = number("alpha_pattern", value);
     return out;
   };
   j["peft_type"] = c.peft_type;
@@ -46,8 +54,8 @@ namespace graft::inline GRAFT_CONTRACT::io::detail {
   if (type.type != "HRA" && type.type != "LN_TUNING") j["fan_in_fan_out"] = c.fan_in_fan_out;
   if (type.type == "LORA") {
     j["r"] = c.r;
-    j["lora_alpha"] = c.lora_alpha;
-    j["lora_dropout"] = c.lora_dropout;
+    j["lora_alpha"] = number("lora_alpha", c.lora_alpha);
+    j["lora_dropout"] = number("lora_dropout", c.lora_dropout);
     j["use_rslora"] = c.use_rslora;
     j["use_dora"] = c.use_dora;
     j["lora_bias"] = c.lora_bias;
@@ -59,19 +67,19 @@ namespace graft::inline GRAFT_CONTRACT::io::detail {
     j["r"] = c.r;
     j["projection_prng_key"] = c.projection_prng_key;
     j["save_projection"] = c.save_projection;
-    j["vera_dropout"] = c.lora_dropout;
+    j["vera_dropout"] = number("vera_dropout", c.lora_dropout);
   } else if (type.type == "BOFT") {
     j["boft_block_size"] = c.boft_block_size;
     j["boft_block_num"] = c.boft_block_num;
     j["boft_n_butterfly_factor"] = c.boft_n_butterfly_factor;
-    j["boft_dropout"] = c.boft_dropout;
+    j["boft_dropout"] = number("boft_dropout", c.boft_dropout);
   } else if (type.type == "OFT") {
     j["peft_version"] = c.peft_version;
     j["r"] = c.r;
     j["oft_block_size"] = c.oft_block_size;
     j["block_share"] = c.block_share;
     j["coft"] = c.coft;
-    j["eps"] = c.eps;
+    j["eps"] = number("eps", c.eps);
     j["use_cayley_neumann"] = c.use_cayley_neumann;
     j["num_cayley_neumann_terms"] = c.num_cayley_neumann_terms;
   } else if (type.type == "HRA") {
