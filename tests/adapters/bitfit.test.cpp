@@ -57,4 +57,5 @@ TEST_CASE("BitFit: what does not fit is refused before anything is written", "[a
   };
   refused([&] { merge(ex, bitfit{view(v)}, view(w, 4, 8), view(y)); },
           "graft::merge: extent 0 of W[4, 8] is 4 but extent 0 of the bias[8] is 8; they must be equal");
+  refused([&] { static_cast<void>(output_rows(bitfit{view(v)}, 7, 2)); }, "graft::output_rows: rows 7 + 2 of [8]");
 }

@@ -96,6 +96,8 @@ TEST_CASE("(IA)3: what does not fit is refused before anything is written", "[ad
           "graft::merge: extent 0 of W[4, 8] is 4 but extent 0 of l[8] is 8; they must be equal");
   refused([&] { merge(ex, ia3_feedforward{view(v)}, view(w, 8, 4)); },
           "graft::merge: extent 1 of W[8, 4] is 4 but extent 0 of l[8] is 8; they must be equal");
+  refused([&] { delta_weight(ex, ia3{view(v)}, view(w, 8, 4), view(w, 8, 4)); },
+          "graft::delta_weight: D[8, 4] is written but shares memory with W[8, 4]");
   refused([&] { static_cast<void>(output_rows(ia3{view(v)}, -1, 2)); }, "graft::output_rows: rows -1 + 2 of [8]");
 }
 

@@ -75,10 +75,10 @@ void unmerge(E const& ex, bitfit<B> const& a, W const& w, Bias const& base_bias)
   kernels::add_bias(ex, a.bias, detail::as_row(base_bias), -1.0);
 }
 
-/// The adapter of output features [first, first + count). Unchecked.
+/// The adapter of output features [first, first + count). Checked.
 template <class B>
 [[nodiscard]] auto output_rows(bitfit<B> const& a, index_t first, index_t count) {
-  auto const bias = detail::slice(a.bias, first, count);
+  auto const bias = detail::output_slice(a.bias, first, count);
   return bitfit<std::remove_const_t<decltype(bias)>>{bias};
 }
 

@@ -57,16 +57,12 @@ inline namespace GRAFT_TARGET {
 /// What merge, unmerge and, with D, delta_weight of both kinds ask; l runs along `dimension` of W. What is written is called W.
 template <class L, class W, class D = none_t>
 void expects_merge_ia3(std::string_view verb, L const& l, W const& w, std::size_t dimension, D const& d = {}) {
-  auto const written = [&](auto const& out) {
-    expects_equal_extents(verb, "W", out, dimension, "l", l, 0);
-    expects_data(verb, "l", l);
-    expects_output(verb, "W", out);
-    expects_disjoint(verb, "W", out, "l", l);
-  };
-  if constexpr (is_there<D>) {
-    written(d);
-    expects_change(verb, w, d, [](auto, auto const&) {});
-  } else written(w);
+  expects_equal_extents(verb, "W", w, dimension, "l", l, 0);
+  expects_data(verb, "l", l);
+  expects_change(verb, w, d, [&](std::string_view name, auto const& out) {
+    expects_output(verb, name, out);
+    expects_disjoint(verb, name, out, "l", l);
+  });
 }
 template <class E, class L, class W, class Bias>
 consteval bool mandates_merge_ia3() {
