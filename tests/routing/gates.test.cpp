@@ -153,7 +153,7 @@ TEST_CASE("one expert, all experts, no tokens") {
   CHECK(route_of(graft::softmax_topk{}, {}, 3, 3).ids.empty());
 }
 
-TEST_CASE("-inf masks an expert: it has weight 0 and is chosen only when no other is left") {
+TEST_CASE("a logit of -inf masks an expert: it has weight 0 and is chosen only when no other is left") {
   std::vector<float> const z{-inf, 1, -inf, 1};
   auto const two = route_of(graft::softmax_topk{}, z, 4, 2);
   CHECK(two.ids == ids_t{1, 3});
