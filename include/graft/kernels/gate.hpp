@@ -292,7 +292,7 @@ struct gate_fn {
     if constexpr (mandates<E, Z, B, I, W>()) {
       using chosen_body = override_for<gate_fn, E, Z, B, I, W>;
       if constexpr (chosen_body::which == body::generic) generic(ex, rule, logits, bias, ids, weights, status);
-      else if (!chosen_body::takes(rule, logits)) generic(ex, rule, logits, bias, ids, weights, status);
+      else if (!chosen_body::takes(rule, ids)) generic(ex, rule, logits, bias, ids, weights, status);
       else {
         expects(rule, logits, bias, ids, weights);
         chosen_body::run(ex, rule, logits, ids, weights, status);
@@ -329,3 +329,6 @@ inline constexpr gate_fn gate{};
 }  // namespace GRAFT_TARGET
 }  // namespace kernels
 }  // namespace graft::inline GRAFT_CONTRACT
+
+// The host body belongs to the verb: whoever sees the verb sees it, whatever is included in which order.
+#include <graft/kernels/host/gate.hpp>

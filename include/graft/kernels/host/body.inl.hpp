@@ -4,12 +4,14 @@
 #include <graft/kernels/host/lanes.inl.hpp>
 //
 #include <graft/kernels/host/convert.inl.hpp>
+#include <graft/kernels/host/order_lanes.inl.hpp>
 #include <graft/kernels/host/pieces.inl.hpp>
 //
 #include <graft/kernels/host/dots.inl.hpp>
 //
 #include <graft/kernels/host/cayley.inl.hpp>
 #include <graft/kernels/host/chains.inl.hpp>
+#include <graft/kernels/host/gates.inl.hpp>
 #include <graft/kernels/host/norms.inl.hpp>
 #include <graft/kernels/host/pair_rows.inl.hpp>
 #include <graft/kernels/host/rotations.inl.hpp>

@@ -5,6 +5,7 @@
 /// the target of its region if all that it is inlined into lies in the region too.
 #pragma once
 
+#include <bit>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -16,9 +17,11 @@
 #include <graft/contracts.hpp>
 #include <graft/executor/host_team.hpp>
 #include <graft/executor/isa.hpp>
+#include <graft/kernels/gate_rule.hpp>
 #include <graft/kernels/host/operand.hpp>
 #include <graft/kernels/rotation.hpp>
 #include <graft/kernels/summation.hpp>
+#include <graft/kernels/top_k.hpp>
 
 #if defined(GRAFT_HAS_LEVELS)
 #include <immintrin.h>
@@ -68,6 +71,14 @@ inline constexpr index_t norm_rank_step = 8;
   return 16 * (terms == 0 ? size * size + 2 * size : 3 * size * size);
 }
 
+/// Choices that host bodies of gates have room for, and rows that are worth taking side by side.
+inline constexpr index_t gate_host_choices = 64;
+inline constexpr index_t gate_tile_rows = 5;
+/// Floats of scratch of `gate_rows`: sixteen rows, keys of a row, and maxima of its blocks.
+[[nodiscard]] constexpr index_t gate_scratch(index_t experts) {
+  return 17 * ((experts + 15) / 16 * 16) + (experts + 255) / 256 * 16;
+}
+
 /// A block of columns of w, ready to be streamed.
 struct expand_block {
   void const* w;
@@ -105,6 +116,7 @@ struct level_functions {
   void (*dispatch_rows)(dispatch_problem const&, index_t, index_t);
   void (*combine_rows)(combine_problem const&, index_t, index_t);
   void (*dot_pair_rows)(combine_problem const&, index_t, index_t);
+  void (*gate_rows)(gate_problem const&, index_t, index_t, float*);
 };
 
 #if defined(GRAFT_HOST_BODIES_ELSEWHERE) || defined(GRAFT_HOST_BODIES_HERE)

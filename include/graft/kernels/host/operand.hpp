@@ -10,6 +10,7 @@
 
 #include <graft/config.hpp>
 #include <graft/contracts.hpp>
+#include <graft/kernels/gate_rule.hpp>
 #include <graft/kernels/panels.hpp>
 #include <graft/view/scalar.hpp>
 
@@ -159,6 +160,25 @@ struct combine_problem {
   [[nodiscard]] GRAFT_FN index_t pair_begin(index_t t) const {
     return first_pair == nullptr ? t * choices : first_pair[t];
   }
+};
+
+/// Softmax gates; see gate_rule. ids point to std::int64_t if `wide_ids`, else to std::int32_t.
+struct gate_problem {
+  operand logits;
+  operand weights;
+  void* ids;
+  bool wide_ids;
+  index_t id_row;
+  index_t id_column;
+  index_t rows;
+  index_t experts;
+  index_t k;
+  bool sums_over_all;
+  bool renormalize;
+  float epsilon;
+  float scale;
+  float rate;  // 1 / temperature
+  gate_codes codes;
 };
 
 /// What becomes of a chain: with neither flag nor factors it starts from y and is the new y.
