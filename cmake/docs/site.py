@@ -187,7 +187,7 @@ def main():
         {"Start": ["index.md", "start.md", "errors.md", "packages.md", *({"Examples": examples},)]},
         {"Concepts": ["layers.md", "backends.md", "numerics.md", "methods/composition.md", "stability.md"]},
         {"Methods": [p for p in methods if p != "methods/composition.md"]},
-        {"Routing": ["routing/gates.md", "routing/router.md", "routing/noisy_topk.md", "routing/expert_choice.md", "routing/plan.md", "routing/losses.md"]},
+        {"Routing": ["routing/gates.md", "routing/router.md", "routing/noisy_topk.md", "routing/expert_choice.md", "routing/plan.md", "routing/losses.md", "routing/moe_router.md"]},
         {"Files": ["checkpoints.md", "io.md", "security.md"]},
         {"Project": ["benchmarks.md", "golden.md", "contributing.md", "changelog.md", {"Decisions": ["decisions/index.md", *decisions]}]},
         {"API": ["api/index.md", *({heading: entries} for heading, entries in sections.items() if entries)]},
