@@ -46,6 +46,38 @@ TEST_CASE("router: logits by hand, gradients of weight, bias and x against diffe
   CHECK(gradient_error(b, db, loss) <= difference_bound);
 }
 
+TEST_CASE("router: from x to experts in one call: the bits of two, logits in fp32, scratch as announced") {
+  constexpr index_t T = 37, n = 30, E = 9, k = 3;
+  auto const check = []<class S>(S) {
+    auto const x = random_numbers<S>(T * n, 1), w = random_numbers<S>(E * n, 2), b = random_numbers<S>(E, 3);
+    graft::router const r{view(w, E, n), view(b)};
+    using value = graft::accumulate_t<S>;
+    for_each_executor([&](std::string const& name, auto const& ex) {
+      INFO(name);
+      std::vector<value> logits(T * E), weights(T * k), expected(T * k);
+      std::vector<std::int32_t> ids(T * k), expected_ids(T * k);
+      graft::router_logits(ex, r, view(x, T, n), view(logits, T, E));
+      graft::route(ex, graft::softmax_topk{}, view(std::as_const(logits), T, E), view(expected_ids, T, k),
+                   view(expected, T, k));
+      graft::route(ex, graft::softmax_topk{}, r, view(x, T, n), view(ids, T, k), view(weights, T, k));
+      CHECK(ids == expected_ids);
+      CHECK(weights == expected);
+    });
+    CHECK(graft::route_scratch_bytes(r, view(x, T, n)) == graft::detail::scratch_size(T, E, sizeof(value), "route"));
+  };
+  check(float{});
+  check(double{});
+  check(graft::bfloat16{});
+  // A token with a NaN has the number that it has in x.
+  std::vector<float> x(4, 1.0F), w(4, 1.0F), weights(2);
+  x[2] = std::numeric_limits<float>::quiet_NaN();
+  std::vector<std::int32_t> ids(2);
+  CHECK(sentence<graft::data_error>([&] {
+          graft::route(graft::serial{}, graft::switch_top1{}, graft::router{view(w, 2, 2)}, view(x, 2, 2),
+                       view(ids, 2, 1), view(weights, 2, 1));
+        }).find("token 1 has a NaN") != std::string::npos);
+}
+
 TEST_CASE("router: small weights to begin with, a function of the seed") {
   std::vector<float> w(64 * 64), again(64 * 64), b(64, 3.0F);
   graft::initialize(two, graft::router{view(w, 64, 64), view(b)}, graft::small_normal{.seed = 1});

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <memory_resource>
 #include <string_view>
 #include <type_traits>
@@ -92,6 +93,15 @@ class scratch_block {
 };
 
 inline namespace GRAFT_TARGET {
+
+/// Bytes of rows x columns elements of `width` bytes, rounded up so that the next part stays aligned. Checked.
+[[nodiscard]] inline std::size_t scratch_size(index_t rows, index_t columns, std::size_t width, std::string_view verb) {
+  constexpr index_t most = (std::numeric_limits<index_t>::max)() - static_cast<index_t>(scratch_block::alignment);
+  index_t const bytes = checked_product(checked_product(rows, columns, verb), static_cast<index_t>(width), verb);
+  if (bytes > most)
+    raise(shape_error(text("graft: ", verb, ": ", rows, " x ", columns, " elements of scratch overflow 64 bits")));
+  return scratch_block::rounded(static_cast<std::size_t>(bytes));
+}
 
 template <class E>
 inline constexpr bool says_teams_at_once = requires(E const& ex) { ex.teams_at_once(); };

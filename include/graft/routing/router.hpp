@@ -4,16 +4,20 @@
 #pragma once
 
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <type_traits>
 
 #include <graft/config.hpp>
 #include <graft/contracts.hpp>
+#include <graft/executor/host_team.hpp>
 #include <graft/kernels/bias.hpp>
 #include <graft/kernels/expand_add.hpp>
 #include <graft/kernels/outer_add.hpp>
+#include <graft/kernels/override.hpp>
 #include <graft/kernels/random.hpp>
 #include <graft/kernels/shrink.hpp>
+#include <graft/routing/route.hpp>
 #include <graft/view/concepts.hpp>
 #include <graft/view/tensor_view.hpp>
 
@@ -51,12 +55,39 @@ struct small_normal {
 
 inline namespace GRAFT_TARGET {
 
+/// Scratch of `route` from x, beside the kernels'.
+template <class RW, class RB, class X>
+[[nodiscard]] std::size_t route_scratch_bytes(router<RW, RB> const& r, X const& x) {
+  using value = accumulate_t<typename RW::value_type, typename X::value_type>;
+  return detail::scratch_size(x.extent(0), r.weight.extent(0), sizeof(value), "route");
+}
+
 /// z[T, E] = x[T, n] W^T + bias. Order, precision, scratch and errors of `kernels::shrink`: a token's logits do not depend on the
 /// tokens beside it, as a GEMM's may.
 template <class E, class W, class B, class X, class Z>
 void router_logits(E const& ex, router<W, B> const& r, X const& x, Z const& logits) {
   kernels::shrink(ex, x, r.weight, logits);
   if constexpr (!std::is_same_v<B, none_t>) kernels::add_bias(ex, r.bias, logits);
+}
+
+/// The projection and a gate in one: ids[T, k] and weights[T, k] of x[T, n]. The logits are never rounded to 16 bits, whatever x and W
+/// are; for a backward keep them: `router_logits`, then `route`.
+///
+/// Scratch      T E numbers of fp32 (fp64), beside the kernels': `route_scratch_bytes`.
+/// Everything else: `router_logits`, `kernels::gate`.
+template <class E, token_choice_gate G, class RW, class RB, class X, class I, class W, class Status = none_t>
+void route(E const& ex, G const& gate, router<RW, RB> const& r, X const& x, I const& ids, W const& weights,
+           Status const& status = {}) {
+  GRAFT_MANDATE_EXECUTOR("route", E)
+  GRAFT_MANDATE_INPUT("route", "x", E, X, 2)
+  if constexpr (detail::accepted_input<E, X, 2>) {
+    using value = accumulate_t<typename RW::value_type, typename X::value_type>;
+    detail::scratch_block const memory(detail::resource_of(ex), route_scratch_bytes(r, x));
+    auto const logits = view(reinterpret_cast<value*>(memory.data()), x.extent(0), r.weight.extent(0));
+    router_logits(ex, r, x, logits);
+    route(ex, gate, as_const(logits), ids, weights, status);
+    ex.fence();  // the scratch goes back
+  }
 }
 
 /// dW += dz^T x, dbias += sum over tokens of dz, dx += dz W; `none` for what is not wanted.

@@ -4,7 +4,6 @@
 #pragma once
 
 #include <cstddef>
-#include <limits>
 #include <string_view>
 #include <type_traits>
 
@@ -65,21 +64,13 @@ template <class V>
     return tensor_view<typename V::element_type, dynamic_extents<1>, typename V::space_type, V::unit_dimension>{
         v.data_handle() + (count == 0 ? 0 : first * v.stride(0)), dynamic_extents<1>{count}, {v.stride(0)}};
 }
+
 /// Elements [first, first + count) of a vector over output features, for `output_rows`. Checked.
 template <class V>
 [[nodiscard]] auto output_slice(V const& v, index_t first, index_t count) {
   if (first < 0 || count < 0 || count > v.extent(0) - first) [[unlikely]]
     raise(shape_error(text("graft::output_rows: rows ", first, " + ", count, " of ", shape_text(v))));
   return slice(v, first, count);
-}
-
-/// Bytes of rows x columns elements of `width` bytes, rounded up so that the next part stays aligned. Checked.
-[[nodiscard]] inline std::size_t scratch_size(index_t rows, index_t columns, std::size_t width, std::string_view verb) {
-  constexpr index_t most = (std::numeric_limits<index_t>::max)() - static_cast<index_t>(scratch_block::alignment);
-  index_t const bytes = checked_product(checked_product(rows, columns, verb), static_cast<index_t>(width), verb);
-  if (bytes > most)
-    raise(shape_error(text("graft: ", verb, ": ", rows, " x ", columns, " elements of scratch overflow 64 bits")));
-  return scratch_block::rounded(static_cast<std::size_t>(bytes));
 }
 
 /// Rows of W[m, n] in one block of `in_row_blocks`.
