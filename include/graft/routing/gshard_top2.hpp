@@ -29,7 +29,7 @@ struct gshard_top2 {
   bool renormalize = true;
   non_finite_logits non_finite = non_finite_logits::refuse;
 
-  [[nodiscard]] constexpr gate_rule rule() const {
+  [[nodiscard]] GRAFT_FN constexpr gate_rule rule() const {
     gate_rule r;
     r.renormalize = renormalize;
     r.epsilon = epsilon;

@@ -21,7 +21,7 @@ struct noisy_topk {
   double floor = 0.0;
   non_finite_logits non_finite = non_finite_logits::refuse;
 
-  [[nodiscard]] constexpr gate_rule rule() const {
+  [[nodiscard]] GRAFT_FN constexpr gate_rule rule() const {
     gate_rule r;
     r.renormalize = true;
     r.non_finite = non_finite;

@@ -28,7 +28,7 @@ struct sigmoid_topk {
   index_t kept_groups = 1;
   non_finite_logits non_finite = non_finite_logits::refuse;
 
-  [[nodiscard]] constexpr gate_rule rule() const {
+  [[nodiscard]] GRAFT_FN constexpr gate_rule rule() const {
     gate_rule r;
     r.score = gate_score::sigmoid;
     r.renormalize = renormalize;

@@ -25,7 +25,7 @@ struct softmax_topk {
   index_t kept_groups = 1;
   non_finite_logits non_finite = non_finite_logits::refuse;
 
-  [[nodiscard]] constexpr gate_rule rule() const {
+  [[nodiscard]] GRAFT_FN constexpr gate_rule rule() const {
     gate_rule r;
     r.renormalize = renormalize;
     r.scale = scale;

@@ -18,7 +18,7 @@ namespace graft::inline GRAFT_CONTRACT {
 struct switch_top1 {
   non_finite_logits non_finite = non_finite_logits::refuse;
 
-  [[nodiscard]] constexpr gate_rule rule() const {
+  [[nodiscard]] GRAFT_FN constexpr gate_rule rule() const {
     gate_rule r;
     r.non_finite = non_finite;
     return r;

@@ -20,7 +20,7 @@ struct top_p {
   double temperature = 1.0;
   non_finite_logits non_finite = non_finite_logits::refuse;
 
-  [[nodiscard]] constexpr gate_rule rule() const {
+  [[nodiscard]] GRAFT_FN constexpr gate_rule rule() const {
     gate_rule r;
     r.top_p = p;
     r.renormalize = renormalize;

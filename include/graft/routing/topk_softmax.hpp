@@ -16,7 +16,7 @@ struct topk_softmax {
   double temperature = 1.0;
   non_finite_logits non_finite = non_finite_logits::refuse;
 
-  [[nodiscard]] constexpr gate_rule rule() const {
+  [[nodiscard]] GRAFT_FN constexpr gate_rule rule() const {
     gate_rule r;
     r.renormalize = true;
     r.scale = scale;
