@@ -65,8 +65,9 @@ void add(index_t T, index_t k, index_t H, int threads) {
         ->Unit(benchmark::kMicrosecond);
   };
   auto const copies = [&](std::string const& what, index_t floats) {
-    reg(what, floats,
-        [threads, floats](layer& q) { peers::stream(threads, q.rows.data(), q.other.data(), floats / 2, 1); });
+    reg(what, floats, [threads, floats](layer& q) {
+      peers::stream(threads, q.rows.data(), q.other.data(), floats / 2, nullptr, 0, 1);
+    });
   };
   reg("dispatch/graft", 2 * T * k * H,
       [ex](layer& q) { graft::kernels::dispatch(ex, q.p, view(q.x, q.T, q.H), q.of_experts()); });
