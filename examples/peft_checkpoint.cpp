@@ -306,7 +306,8 @@ class program {
       throw graft::shape_error("graft: the bias of " + graft::io::escaped(m.name) + " does not fit");
     l.dy = numbers_.values(l.x.rows(), l.W.rows(), 1.0F);
     auto const use = [&]<class Adapter>(Adapter const& adapter) {
-      if constexpr (graft::input_transform<Adapter> || is_scale<Adapter>) check_around(m, adapter, l, turned);
+      if constexpr (graft::input_transform<Adapter> || is_scale<Adapter>)
+        demo::with_fp32(adapter, [&](auto const& wide) { check_around(m, wide, l, turned); });
       else check_low_rank(m, adapter, l, turned);
     };
     adapters_.visit(m.name, use, l.W.cols());
