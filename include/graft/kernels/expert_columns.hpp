@@ -17,10 +17,10 @@ namespace detail {
 inline namespace GRAFT_TARGET {
 
 /// One expert a team.
-template <class I, class V, class D>
+template <class Ids, class V, class D>
 struct spread_columns_body {
   static constexpr std::string_view verb = "spread_columns";
-  I ids;
+  Ids ids;
   V values;
   D dense;
 
@@ -51,13 +51,13 @@ inline namespace GRAFT_TARGET {
 /// Cost         T E + E C elements written.
 /// Errors       shape_error, argument_error; nothing is written then.
 struct spread_columns_fn {
-  template <class E, class I, class V, class D>
-  void operator()(E const& ex, I const& ids, V const& values, D const& dense) const {
+  template <class E, class Ids, class V, class D>
+  void operator()(E const& ex, Ids const& ids, V const& values, D const& dense) const {
     GRAFT_MANDATE_EXECUTOR("kernels::spread_columns", E)
-    GRAFT_MANDATE_ID_VIEW("kernels::spread_columns", "ids", E, I, 2)
+    GRAFT_MANDATE_ID_VIEW("kernels::spread_columns", "ids", E, Ids, 2)
     GRAFT_MANDATE_INPUT("kernels::spread_columns", "values", E, V, 2)
     GRAFT_MANDATE_OUTPUT("kernels::spread_columns", "dense", E, D, 2)
-    if constexpr (graft::detail::accepted_id_view<E, I, 2> && graft::detail::accepted_input<E, V, 2> &&
+    if constexpr (graft::detail::accepted_id_view<E, Ids, 2> && graft::detail::accepted_input<E, V, 2> &&
                   graft::detail::accepted_output<E, D, 2>) {
       constexpr std::string_view verb = "kernels::spread_columns";
       graft::detail::expects_equal_extents(verb, "ids", ids, 0, "dense", dense, 1);
@@ -68,7 +68,7 @@ struct spread_columns_fn {
       graft::detail::expects_output(verb, "dense", dense);
       graft::detail::expects_disjoint(verb, "dense", dense, "ids", ids);
       graft::detail::expects_disjoint(verb, "dense", dense, "values", values);
-      ex.league(dense.extent(1), 0, graft::detail::spread_columns_body<I, V, D>{ids, values, dense});
+      ex.league(dense.extent(1), 0, graft::detail::spread_columns_body<Ids, V, D>{ids, values, dense});
     }
   }
 };

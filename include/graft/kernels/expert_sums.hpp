@@ -31,10 +31,10 @@ GRAFT_FN bool counts_token(M const& mask, index_t t) {
 }
 
 /// Generic body: 512 tokens a team, in order; part[team, E].
-template <class I, class W, class M, class Accumulate>
+template <class Ids, class W, class M, class Accumulate>
 struct expert_sums_body {
   static constexpr std::string_view verb = "expert_sums";
-  I ids;
+  Ids ids;
   W weights;
   M mask;
   index_t experts;
@@ -88,11 +88,11 @@ struct add_parts_body {
   }
 };
 
-template <class DS, class I, class DW, class Accumulate>
+template <class DS, class Ids, class DW, class Accumulate>
 struct expert_sums_backward_body {
   static constexpr std::string_view verb = "expert_sums_backward";
   DS dsums;
-  I ids;
+  Ids ids;
   DW dweights;
 
   template <class Team>
@@ -150,13 +150,13 @@ inline namespace GRAFT_TARGET {
 /// Errors       shape_error, argument_error; nothing is written then. data_error names the lowest token with an id outside [-1, E);
 ///              such ids are not counted.
 struct expert_sums_fn {
-  template <class E, class I, class W, class M, class S>
-  void operator()(E const& ex, I const& ids, W const& weights, M const& mask, S const& sums) const {
+  template <class E, class Ids, class W, class M, class S>
+  void operator()(E const& ex, Ids const& ids, W const& weights, M const& mask, S const& sums) const {
     GRAFT_MANDATE_EXECUTOR("kernels::expert_sums", E)
-    GRAFT_MANDATE_ID_VIEW("kernels::expert_sums", "ids", E, I, 2)
+    GRAFT_MANDATE_ID_VIEW("kernels::expert_sums", "ids", E, Ids, 2)
     if constexpr (!std::is_same_v<W, none_t>) { GRAFT_MANDATE_INPUT("kernels::expert_sums", "weights", E, W, 2) }
     GRAFT_MANDATE_OUTPUT("kernels::expert_sums", "sums", E, S, 1)
-    if constexpr (graft::detail::accepted_id_view<E, I, 2> && graft::detail::accepted_output<E, S, 1>) {
+    if constexpr (graft::detail::accepted_id_view<E, Ids, 2> && graft::detail::accepted_output<E, S, 1>) {
       constexpr std::string_view verb = "kernels::expert_sums";
       graft::detail::expects_data(verb, "ids", ids);
       graft::detail::expects_mask(verb, mask, ids.extent(0));
@@ -177,7 +177,7 @@ struct expert_sums_fn {
       graft::detail::with_zeroed_codes(ex, verb, ids.extent(0), [&](graft::detail::gate_codes const& codes) {
         ex.league(
             parts, 0,
-            graft::detail::expert_sums_body<I, W, M, accumulate>{ids, weights, mask, sums.extent(0), part, codes});
+            graft::detail::expert_sums_body<Ids, W, M, accumulate>{ids, weights, mask, sums.extent(0), part, codes});
         ex.league(graft::detail::tiles(sums.extent(0), graft::detail::column_tile), 0,
                   graft::detail::add_parts_body<S, accumulate>{part, parts, sums});
       });
@@ -193,13 +193,13 @@ inline constexpr expert_sums_fn expert_sums{};
 /// Cost         T k additions. Ids outside [0, E) are passed over: `expert_sums` has refused them.
 /// Errors       shape_error, argument_error; nothing is written then.
 struct expert_sums_backward_fn {
-  template <class E, class DS, class I, class DW>
-  void operator()(E const& ex, DS const& dsums, I const& ids, DW const& dweights) const {
+  template <class E, class DS, class Ids, class DW>
+  void operator()(E const& ex, DS const& dsums, Ids const& ids, DW const& dweights) const {
     GRAFT_MANDATE_EXECUTOR("kernels::expert_sums_backward", E)
     GRAFT_MANDATE_INPUT("kernels::expert_sums_backward", "dsums", E, DS, 1)
-    GRAFT_MANDATE_ID_VIEW("kernels::expert_sums_backward", "ids", E, I, 2)
+    GRAFT_MANDATE_ID_VIEW("kernels::expert_sums_backward", "ids", E, Ids, 2)
     GRAFT_MANDATE_OUTPUT("kernels::expert_sums_backward", "dweights", E, DW, 2)
-    if constexpr (graft::detail::accepted_input<E, DS, 1> && graft::detail::accepted_id_view<E, I, 2> &&
+    if constexpr (graft::detail::accepted_input<E, DS, 1> && graft::detail::accepted_id_view<E, Ids, 2> &&
                   graft::detail::accepted_output<E, DW, 2>) {
       constexpr std::string_view verb = "kernels::expert_sums_backward";
       graft::detail::expects_equal_extents(verb, "dweights", dweights, 0, "ids", ids, 0);
@@ -211,7 +211,7 @@ struct expert_sums_backward_fn {
       graft::detail::expects_disjoint(verb, "dweights", dweights, "ids", ids);
       using accumulate = accumulate_t<typename DS::value_type, typename DW::value_type>;
       ex.league(graft::detail::tiles(ids.extent(0), E::row_block), 0,
-                graft::detail::expert_sums_backward_body<DS, I, DW, accumulate>{dsums, ids, dweights});
+                graft::detail::expert_sums_backward_body<DS, Ids, DW, accumulate>{dsums, ids, dweights});
     }
   }
 };

@@ -103,13 +103,13 @@ GRAFT_FN void normalize_choices(gate_rule const& rule, index_t k, Accumulate all
 }
 
 /// Generic body: a row a team.
-template <class Z, class B, class I, class W, class Accumulate>
+template <class Z, class B, class Ids, class W, class Accumulate>
 struct gate_body {
   static constexpr std::string_view verb = "gate";
   gate_rule rule;
   Z logits;
   B bias;
-  I ids;
+  Ids ids;
   W weights;
   gate_codes codes;
 
@@ -170,7 +170,7 @@ struct gate_body {
     }
     if (rule.groups > 1) limit_to_groups(rule, n, value, group, key);
     select_in_order(key, heap, n, ids.extent(1),
-                    [&](index_t s, index_t e) { ids(t, s) = static_cast<typename I::value_type>(e); });
+                    [&](index_t s, index_t e) { ids(t, s) = static_cast<typename Ids::value_type>(e); });
   }
 
   GRAFT_FN void weigh(index_t t, Accumulate largest, Accumulate all) const {
@@ -254,13 +254,13 @@ inline namespace GRAFT_TARGET {
 ///              -inf among its logits (or choice scores), after the sweep, equal for every executor and number of threads: ids of
 ///              such rows are -1, their weights 0. With a `gate_status` nothing is thrown for data.
 struct gate_fn {
-  template <class E, class Z, class B, class I, class W>
+  template <class E, class Z, class B, class Ids, class W>
   static consteval bool mandates() {
     GRAFT_MANDATE_EXECUTOR("kernels::gate", E)
     GRAFT_MANDATE_INPUT("kernels::gate", "logits", E, Z, 2)
-    GRAFT_MANDATE_ID_OUTPUT("kernels::gate", "ids", E, I, 2)
+    GRAFT_MANDATE_ID_OUTPUT("kernels::gate", "ids", E, Ids, 2)
     GRAFT_MANDATE_OUTPUT("kernels::gate", "weights", E, W, 2)
-    constexpr bool rest = graft::detail::accepted_input<E, Z, 2> && graft::detail::accepted_id_output<E, I, 2> &&
+    constexpr bool rest = graft::detail::accepted_input<E, Z, 2> && graft::detail::accepted_id_output<E, Ids, 2> &&
                           graft::detail::accepted_output<E, W, 2>;
     if constexpr (std::is_same_v<B, none_t>) return rest;
     else {
@@ -269,16 +269,16 @@ struct gate_fn {
     }
   }
   /// Which body a call takes.
-  template <class E, class Z, class B, class I, class W>
-  static constexpr body chosen = override_for<gate_fn, E, Z, B, I, W>::which;
+  template <class E, class Z, class B, class Ids, class W>
+  static constexpr body chosen = override_for<gate_fn, E, Z, B, Ids, W>::which;
 
   /// The readable body, on any executor.
-  template <executor E, class Z, class B, class I, class W, class Status = none_t>
-  void generic(E const& ex, gate_rule const& rule, Z const& logits, B const& bias, I const& ids, W const& weights,
+  template <executor E, class Z, class B, class Ids, class W, class Status = none_t>
+  void generic(E const& ex, gate_rule const& rule, Z const& logits, B const& bias, Ids const& ids, W const& weights,
                Status const& status = {}) const {
     expects(rule, logits, bias, ids, weights);
     using sums = accumulate_t<typename Z::value_type, graft::detail::value_or_float<B>, typename W::value_type>;
-    using team_body = graft::detail::gate_body<Z, B, I, W, sums>;
+    using team_body = graft::detail::gate_body<Z, B, Ids, W, sums>;
     graft::detail::with_codes(ex, verb, status, logits.extent(0), rule.non_finite == non_finite_logits::refuse,
                               [&](graft::detail::gate_codes const& codes) {
                                 ex.league(logits.extent(0), team_body::scratch(logits.extent(1)),
@@ -286,11 +286,11 @@ struct gate_fn {
                               });
   }
 
-  template <class E, class Z, class B, class I, class W, class Status = none_t>
-  void operator()(E const& ex, gate_rule const& rule, Z const& logits, B const& bias, I const& ids, W const& weights,
+  template <class E, class Z, class B, class Ids, class W, class Status = none_t>
+  void operator()(E const& ex, gate_rule const& rule, Z const& logits, B const& bias, Ids const& ids, W const& weights,
                   Status const& status = {}) const {
-    if constexpr (mandates<E, Z, B, I, W>()) {
-      using chosen_body = override_for<gate_fn, E, Z, B, I, W>;
+    if constexpr (mandates<E, Z, B, Ids, W>()) {
+      using chosen_body = override_for<gate_fn, E, Z, B, Ids, W>;
       if constexpr (chosen_body::which == body::generic) generic(ex, rule, logits, bias, ids, weights, status);
       else if (!chosen_body::takes(rule, ids)) generic(ex, rule, logits, bias, ids, weights, status);
       else {
@@ -303,8 +303,8 @@ struct gate_fn {
   static constexpr std::string_view verb = "kernels::gate";
 
  private:
-  template <class Z, class B, class I, class W>
-  static void expects(gate_rule const& rule, Z const& logits, B const& bias, I const& ids, W const& weights) {
+  template <class Z, class B, class Ids, class W>
+  static void expects(gate_rule const& rule, Z const& logits, B const& bias, Ids const& ids, W const& weights) {
     using graft::detail::expects_disjoint;
     graft::detail::expects_rule(verb, rule, ids.extent(1), logits.extent(1));
     graft::detail::expects_equal_extents(verb, "ids", ids, 0, "logits", logits, 0);

@@ -31,12 +31,12 @@ inline namespace GRAFT_TARGET {
 ///     softmax             dz += p (dp - dp.p) / temperature         sigmoid: dz += dp p (1 - p)
 ///
 /// (epsilon = 0: q is a softmax over the chosen, dz += q (g - g.q) / temperature there.)
-template <class Z, class I, class DW, class DZ, class Accumulate>
+template <class Z, class Ids, class DW, class DZ, class Accumulate>
 struct gate_backward_body {
   static constexpr std::string_view verb = "gate_backward";
   gate_rule rule;
   Z logits;
-  I ids;
+  Ids ids;
   DW dweights;
   DZ dlogits;
   gate_codes codes;
@@ -170,15 +170,15 @@ inline namespace GRAFT_TARGET {
 /// Errors       shape_error, argument_error; nothing is written then. data_error names the lowest token with an id outside
 ///              [-1, E); nothing is added to rows of such tokens, nor where a status says so.
 struct gate_backward_fn {
-  template <class E, class Z, class I, class DW, class DZ, class Status = none_t>
-  void operator()(E const& ex, gate_rule const& rule, Z const& logits, I const& ids, DW const& dweights,
+  template <class E, class Z, class Ids, class DW, class DZ, class Status = none_t>
+  void operator()(E const& ex, gate_rule const& rule, Z const& logits, Ids const& ids, DW const& dweights,
                   DZ const& dlogits, Status const& status = {}) const {
     GRAFT_MANDATE_EXECUTOR("kernels::gate_backward", E)
     GRAFT_MANDATE_INPUT("kernels::gate_backward", "logits", E, Z, 2)
-    GRAFT_MANDATE_ID_VIEW("kernels::gate_backward", "ids", E, I, 2)
+    GRAFT_MANDATE_ID_VIEW("kernels::gate_backward", "ids", E, Ids, 2)
     GRAFT_MANDATE_INPUT("kernels::gate_backward", "dweights", E, DW, 2)
     GRAFT_MANDATE_OUTPUT("kernels::gate_backward", "dlogits", E, DZ, 2)
-    if constexpr (graft::detail::accepted_input<E, Z, 2> && graft::detail::accepted_id_view<E, I, 2> &&
+    if constexpr (graft::detail::accepted_input<E, Z, 2> && graft::detail::accepted_id_view<E, Ids, 2> &&
                   graft::detail::accepted_input<E, DW, 2> && graft::detail::accepted_output<E, DZ, 2>) {
       constexpr std::string_view verb = "kernels::gate_backward";
       using graft::detail::expects_disjoint;
@@ -197,7 +197,7 @@ struct gate_backward_fn {
       expects_disjoint(verb, "dlogits", dlogits, "ids", ids);
       expects_disjoint(verb, "dlogits", dlogits, "dweights", dweights);
       using sums = accumulate_t<typename Z::value_type, typename DW::value_type, typename DZ::value_type>;
-      using body = graft::detail::gate_backward_body<Z, I, DW, DZ, sums>;
+      using body = graft::detail::gate_backward_body<Z, Ids, DW, DZ, sums>;
       graft::detail::with_codes(ex, verb, status, logits.extent(0), true, [&](graft::detail::gate_codes const& codes) {
         ex.league(logits.extent(0), body::scratch(logits.extent(1)), body{rule, logits, ids, dweights, dlogits, codes});
       });

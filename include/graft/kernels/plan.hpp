@@ -41,9 +41,9 @@ concept id_view_of =
     };
 template <class A>
 inline constexpr bool is_ragged = false;
-template <class O, class I>
-inline constexpr bool is_ragged<ragged_assignment<O, I>> =
-    id_view_of<O, 1> && std::is_same_v<typename O::value_type, index_t> && id_view_of<I, 1>;
+template <class O, class Ids>
+inline constexpr bool is_ragged<ragged_assignment<O, Ids>> =
+    id_view_of<O, 1> && std::is_same_v<typename O::value_type, index_t> && id_view_of<Ids, 1>;
 }  // namespace detail
 
 /// ids[T, k], or a ragged_assignment.

@@ -202,16 +202,16 @@ inline namespace GRAFT_TARGET {
 /// Errors       shape_error, argument_error; nothing is written then. data_error names the lowest token with a NaN, +inf or only
 ///              -inf among its logits, or an id outside [-1, E): after the sums, before loss and dlogits are written.
 struct router_losses_fn {
-  template <class E, class Z, class I, class M, class L, class DZ>
-  void operator()(E const& ex, router_loss kind, Z const& logits, I const& ids, M const& mask, scaling weight,
+  template <class E, class Z, class Ids, class M, class L, class DZ>
+  void operator()(E const& ex, router_loss kind, Z const& logits, Ids const& ids, M const& mask, scaling weight,
                   L const& loss, DZ const& dlogits) const {
     GRAFT_MANDATE_EXECUTOR("kernels::router_losses", E)
     GRAFT_MANDATE_INPUT("kernels::router_losses", "logits", E, Z, 2)
-    if constexpr (!std::is_same_v<I, none_t>) { GRAFT_MANDATE_ID_VIEW("kernels::router_losses", "ids", E, I, 2) }
+    if constexpr (!std::is_same_v<Ids, none_t>) { GRAFT_MANDATE_ID_VIEW("kernels::router_losses", "ids", E, Ids, 2) }
     if constexpr (!std::is_same_v<L, none_t>) { GRAFT_MANDATE_OUTPUT("kernels::router_losses", "loss", E, L, 1) }
     if constexpr (!std::is_same_v<DZ, none_t>) { GRAFT_MANDATE_OUTPUT("kernels::router_losses", "dlogits", E, DZ, 2) }
     if constexpr (graft::detail::accepted_input<E, Z, 2> &&
-                  (std::is_same_v<I, none_t> || graft::detail::accepted_id_view<E, I, 2>) &&
+                  (std::is_same_v<Ids, none_t> || graft::detail::accepted_id_view<E, Ids, 2>) &&
                   (std::is_same_v<L, none_t> || graft::detail::accepted_output<E, L, 1>) &&
                   (std::is_same_v<DZ, none_t> || graft::detail::accepted_output<E, DZ, 2>)) {
       expects(kind, logits, ids, mask, weight, loss, dlogits);
@@ -224,8 +224,8 @@ struct router_losses_fn {
  private:
   static constexpr std::string_view verb = "kernels::router_losses";
 
-  template <class Z, class I, class M, class L, class DZ>
-  static void expects(router_loss kind, Z const& logits, I const& ids, M const& mask, scaling weight, L const& loss,
+  template <class Z, class Ids, class M, class L, class DZ>
+  static void expects(router_loss kind, Z const& logits, Ids const& ids, M const& mask, scaling weight, L const& loss,
                       DZ const& dlogits) {
     using graft::detail::expects_disjoint;
     using graft::detail::text;
@@ -234,7 +234,7 @@ struct router_losses_fn {
           argument_error(text("graft::", verb, ": the weight is ", weight.value(), "; it must be finite")));
     graft::detail::expects_data(verb, "logits", logits);
     graft::detail::expects_mask(verb, mask, logits.extent(0));
-    if constexpr (!std::is_same_v<I, none_t>) {
+    if constexpr (!std::is_same_v<Ids, none_t>) {
       graft::detail::expects_equal_extents(verb, "ids", ids, 0, "logits", logits, 0);
       graft::detail::expects_data(verb, "ids", ids);
     } else if (kind != router_loss::squared_log_sum) [[unlikely]]
@@ -251,13 +251,13 @@ struct router_losses_fn {
       graft::detail::expects_equal_extents(verb, "dlogits", dlogits, 1, "logits", logits, 1);
       graft::detail::expects_output(verb, "dlogits", dlogits);
       expects_disjoint(verb, "dlogits", dlogits, "logits", logits);
-      if constexpr (!std::is_same_v<I, none_t>) expects_disjoint(verb, "dlogits", dlogits, "ids", ids);
+      if constexpr (!std::is_same_v<Ids, none_t>) expects_disjoint(verb, "dlogits", dlogits, "ids", ids);
       if constexpr (!std::is_same_v<L, none_t>) expects_disjoint(verb, "dlogits", dlogits, "loss", loss);
     }
   }
 
-  template <class Sums, class E, class Z, class I, class M, class L, class DZ>
-  static void run(E const& ex, router_loss kind, Z const& logits, I const& ids, M const& mask, Sums weight,
+  template <class Sums, class E, class Z, class Ids, class M, class L, class DZ>
+  static void run(E const& ex, router_loss kind, Z const& logits, Ids const& ids, M const& mask, Sums weight,
                   L const& loss, DZ const& dlogits) {
     using graft::detail::gate_codes;
     index_t const T = logits.extent(0);
@@ -279,10 +279,10 @@ struct router_losses_fn {
       ex.league(parts, sizeof(Sums) * static_cast<std::size_t>(n + 3),
                 graft::detail::router_sums_body<Z, M, Sums>{logits, mask, logs, part, codes});
       add_parts<Sums>(ex, part, parts, sums);
-      if constexpr (!std::is_same_v<I, none_t>)
+      if constexpr (!std::is_same_v<Ids, none_t>)
         if (!logs) {
           Sums* const chosen = part + parts * (n + 2);
-          ex.league(parts, 0, graft::detail::expert_sums_body<I, none_t, M, Sums>{ids, none, mask, n, chosen, codes});
+          ex.league(parts, 0, graft::detail::expert_sums_body<Ids, none_t, M, Sums>{ids, none, mask, n, chosen, codes});
           add_parts<Sums>(ex, chosen, parts, counts);
         }
     });

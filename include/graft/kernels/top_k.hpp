@@ -72,11 +72,11 @@ inline void expects_choices(std::string_view verb, index_t k, index_t experts, s
 }
 
 /// Generic body: a row a team; one lane selects.
-template <class S, class I, class V, class Accumulate>
+template <class S, class Ids, class V, class Accumulate>
 struct top_k_body {
   static constexpr std::string_view verb = "top_k";
   S scores;
-  I ids;
+  Ids ids;
   V values;
 
   template <class Team>
@@ -89,7 +89,7 @@ struct top_k_body {
     tm.groups(1, [&](index_t) {
       tm.once([&] {
         select_in_order(key, reinterpret_cast<std::int32_t*>(key + n), n, ids.extent(1), [&](index_t s, index_t e) {
-          ids(t, s) = static_cast<typename I::value_type>(e);
+          ids(t, s) = static_cast<typename Ids::value_type>(e);
           if constexpr (!std::is_same_v<V, none_t>)
             values(t, s) = store_as<typename V::value_type>(load_as<Accumulate>(scores(t, e)));
         });
@@ -118,22 +118,22 @@ inline namespace GRAFT_TARGET {
 /// Cost         E + k log E comparisons a row. Scratch: 8 E bytes a team (12 E in fp64).
 /// Errors       shape_error, argument_error; nothing is written then.
 struct top_k_fn {
-  template <class E, class S, class I, class V>
+  template <class E, class S, class Ids, class V>
   static consteval bool mandates() {
     GRAFT_MANDATE_EXECUTOR("kernels::top_k", E)
     GRAFT_MANDATE_INPUT("kernels::top_k", "scores", E, S, 2)
-    GRAFT_MANDATE_ID_OUTPUT("kernels::top_k", "ids", E, I, 2)
+    GRAFT_MANDATE_ID_OUTPUT("kernels::top_k", "ids", E, Ids, 2)
     if constexpr (std::is_same_v<V, none_t>)
-      return graft::detail::accepted_input<E, S, 2> && graft::detail::accepted_id_output<E, I, 2>;
+      return graft::detail::accepted_input<E, S, 2> && graft::detail::accepted_id_output<E, Ids, 2>;
     else {
       GRAFT_MANDATE_OUTPUT("kernels::top_k", "values", E, V, 2)
-      return graft::detail::accepted_input<E, S, 2> && graft::detail::accepted_id_output<E, I, 2> &&
+      return graft::detail::accepted_input<E, S, 2> && graft::detail::accepted_id_output<E, Ids, 2> &&
              graft::detail::accepted_output<E, V, 2>;
     }
   }
-  template <class E, class S, class I, class V = none_t>
-  void operator()(E const& ex, S const& scores, I const& ids, V const& values = {}) const {
-    if constexpr (mandates<E, S, I, V>()) {
+  template <class E, class S, class Ids, class V = none_t>
+  void operator()(E const& ex, S const& scores, Ids const& ids, V const& values = {}) const {
+    if constexpr (mandates<E, S, Ids, V>()) {
       constexpr std::string_view verb = "kernels::top_k";
       graft::detail::expects_choices(verb, ids.extent(1), scores.extent(1), "columns");
       graft::detail::expects_equal_extents(verb, "ids", ids, 0, "scores", scores, 0);
@@ -147,7 +147,7 @@ struct top_k_fn {
         graft::detail::expects_disjoint(verb, "values", values, "scores", scores);
         graft::detail::expects_disjoint(verb, "values", values, "ids", ids);
       }
-      using body = graft::detail::top_k_body<S, I, V, accumulate_t<typename S::value_type>>;
+      using body = graft::detail::top_k_body<S, Ids, V, accumulate_t<typename S::value_type>>;
       ex.league(scores.extent(0), body::scratch(scores.extent(1)), body{scores, ids, values});
     }
   }

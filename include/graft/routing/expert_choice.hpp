@@ -35,8 +35,8 @@ inline namespace GRAFT_TARGET {
 
 /// scores[T, E] = S; token_ids[E, C] and weights[E, C] of each expert, in descending order. The scores are what backward needs.
 /// Errors and precision: `kernels::softmax`, `kernels::top_k`; C from 1 to T.
-template <class E, class Z, class S, class I, class W, class Status = none_t>
-void route(E const& ex, expert_choice const& gate, Z const& logits, S const& scores, I const& token_ids,
+template <class E, class Z, class S, class Ids, class W, class Status = none_t>
+void route(E const& ex, expert_choice const& gate, Z const& logits, S const& scores, Ids const& token_ids,
            W const& weights, Status const& status = {}) {
   detail::expects_choices("route of expert_choice", token_ids.extent(1), logits.extent(0), "tokens");
   detail::expects_equal_extents("route of expert_choice", "token_ids", token_ids, 0, "logits", logits, 1);
@@ -45,8 +45,8 @@ void route(E const& ex, expert_choice const& gate, Z const& logits, S const& sco
 }
 
 /// dlogits[T, E] += the gradient of the sum of weights * dweights[E, C], by way of dscores[T, E], which is overwritten.
-template <class E, class S, class I, class DW, class DS, class DZ>
-void route_backward(E const& ex, expert_choice const& gate, S const& scores, I const& token_ids, DW const& dweights,
+template <class E, class S, class Ids, class DW, class DS, class DZ>
+void route_backward(E const& ex, expert_choice const& gate, S const& scores, Ids const& token_ids, DW const& dweights,
                     DS const& dscores, DZ const& dlogits) {
   kernels::spread_columns(ex, token_ids, dweights, dscores);
   kernels::softmax_backward(ex, scores, dscores, dlogits, gate.temperature);

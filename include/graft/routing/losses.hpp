@@ -26,8 +26,8 @@ inline namespace GRAFT_TARGET {
 /// Switch Transformer (Fedus et al. 2021, arXiv 2101.03961, equations 4 to 6, without alpha): loss[0] += weight * E sum of f P.
 /// f counts the first choices, ids[:, 0], before any are dropped. The T tokens are `sequences` groups of equal size; the loss is
 /// the mean of theirs. See `kernels::router_losses` for shapes and errors.
-template <class E, class Z, class I, class L, class DZ = none_t>
-void switch_loss(E const& ex, Z const& logits, I const& ids, scaling weight, L const& loss, DZ const& dlogits = {},
+template <class E, class Z, class Ids, class L, class DZ = none_t>
+void switch_loss(E const& ex, Z const& logits, Ids const& ids, scaling weight, L const& loss, DZ const& dlogits = {},
                  index_t sequences = 1) {
   index_t const T = logits.extent(0);
   if (sequences < 1 || T % sequences != 0) [[unlikely]]
@@ -49,24 +49,24 @@ void switch_loss(E const& ex, Z const& logits, I const& ids, scaling weight, L c
 
 /// GShard (Lepikhin et al. 2020, arXiv 2006.16668, algorithm 1) in Mesh TensorFlow's normalization, 1 at balance (the paper's is
 /// that divided by E^2): loss[0] += weight * E sum of f P, f of first choices before any are dropped.
-template <class E, class Z, class I, class L, class DZ = none_t>
-void gshard_loss(E const& ex, Z const& logits, I const& ids, scaling weight, L const& loss, DZ const& dlogits = {}) {
+template <class E, class Z, class Ids, class L, class DZ = none_t>
+void gshard_loss(E const& ex, Z const& logits, Ids const& ids, scaling weight, L const& loss, DZ const& dlogits = {}) {
   kernels::router_losses(ex, router_loss::choices_per_token, logits, columns(ids, 0, 1), none, weight, loss, dlogits);
 }
 
 /// transformers' load_balancing_loss_func (Mixtral, Qwen-MoE, ...): f counts all k choices and is divided by tokens, so that it adds
 /// up to k. Layers are pooled before averaging: logits[layers * T, E], layer by layer. mask[T] (0 leaves a token out), or `none`,
 /// repeats over the layers. It is not the mean of the layers' losses.
-template <class E, class Z, class I, class M, class L, class DZ = none_t>
-void pooled_balance_loss(E const& ex, Z const& logits, I const& ids, M const& mask, scaling weight, L const& loss,
+template <class E, class Z, class Ids, class M, class L, class DZ = none_t>
+void pooled_balance_loss(E const& ex, Z const& logits, Ids const& ids, M const& mask, scaling weight, L const& loss,
                          DZ const& dlogits = {}) {
   kernels::router_losses(ex, router_loss::choices_per_token, logits, ids, mask, weight, loss, dlogits);
 }
 
 /// MoLA (Gao et al. 2024, arXiv 2402.08562): f is divided by all choices, so that it adds up to 1. One call for every router; their
 /// losses add up.
-template <class E, class Z, class I, class L, class DZ = none_t>
-void mola_loss(E const& ex, Z const& logits, I const& ids, scaling weight, L const& loss, DZ const& dlogits = {}) {
+template <class E, class Z, class Ids, class L, class DZ = none_t>
+void mola_loss(E const& ex, Z const& logits, Ids const& ids, scaling weight, L const& loss, DZ const& dlogits = {}) {
   kernels::router_losses(ex, router_loss::choices_per_choice, logits, ids, none, weight, loss, dlogits);
 }
 

@@ -33,9 +33,9 @@ static_assert(token_choice_gate<noisy_topk>);
 inline namespace GRAFT_TARGET {
 
 /// noisy[T, E] = H; ids[T, k] and weights[T, k] of it. H is what backward and load need.
-template <class E, class C, class R, class N, class H, class I, class W, class Status = none_t>
+template <class E, class C, class R, class N, class H, class Ids, class W, class Status = none_t>
 void route(E const& ex, noisy_topk const& gate, C const& clean, R const& raw, N const& noise, H const& noisy,
-           I const& ids, W const& weights, Status const& status = {}) {
+           Ids const& ids, W const& weights, Status const& status = {}) {
   detail::expects_rule("route of noisy_topk", gate.rule(), ids.extent(1), noisy.extent(1));
   kernels::noisy_logits(ex, clean, raw, noise, noisy, gate.floor);
   route(ex, gate, noisy, ids, weights, status);
@@ -43,8 +43,8 @@ void route(E const& ex, noisy_topk const& gate, C const& clean, R const& raw, N 
 
 /// dH[T, E] += the gradient of the sum of weights * dweights, then dclean += dH, draw += dH noise sigmoid(raw). dH begins at 0, or at
 /// what `expert_load_backward` left in it.
-template <class E, class R, class N, class H, class I, class DW, class DH, class DC, class DR>
-void route_backward(E const& ex, noisy_topk const& gate, R const& raw, N const& noise, H const& noisy, I const& ids,
+template <class E, class R, class N, class H, class Ids, class DW, class DH, class DC, class DR>
+void route_backward(E const& ex, noisy_topk const& gate, R const& raw, N const& noise, H const& noisy, Ids const& ids,
                     DW const& dweights, DH const& dnoisy, DC const& dclean, DR const& draw) {
   route_backward(ex, gate, noisy, ids, dweights, dnoisy);
   kernels::noisy_logits_backward(ex, raw, noise, dnoisy, dclean, draw);

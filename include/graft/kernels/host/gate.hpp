@@ -38,23 +38,23 @@ void gate_on_host(E const& ex, gate_problem const& p) {
 
 namespace kernels {
 /// Taken on hosts for float, bfloat16 and float16 at any mix and any strides; `takes` says whether for a rule.
-template <host_executor E, host_storage Z, id_view I, host_storage W>
-struct override_for<gate_fn, E, Z, none_t, I, W> {
+template <host_executor E, host_storage Z, id_view Ids, host_storage W>
+struct override_for<gate_fn, E, Z, none_t, Ids, W> {
   static constexpr body which = body::host;
-  static bool takes(gate_rule const& rule, I const& ids) {
+  static bool takes(gate_rule const& rule, Ids const& ids) {
     return rule.score == gate_score::softmax && rule.groups == 1 && rule.top_p >= 1.0 &&
            rule.second == second_expert::always && rule.non_finite == non_finite_logits::refuse &&
            ids.extent(1) <= graft::detail::gate_host_choices;
   }
   template <class Status>
-  static void run(E const& ex, gate_rule const& rule, Z const& logits, I const& ids, W const& weights,
+  static void run(E const& ex, gate_rule const& rule, Z const& logits, Ids const& ids, W const& weights,
                   Status const& status) {
     if (logits.size() == 0) return;
     using graft::detail::erased;
     graft::detail::with_codes(
         ex, gate_fn::verb, status, logits.extent(0), true, [&](graft::detail::gate_codes const& codes) {
           graft::detail::gate_on_host(
-              ex, {erased(logits), erased(weights), ids.data_handle(), sizeof(typename I::value_type) == 8,
+              ex, {erased(logits), erased(weights), ids.data_handle(), sizeof(typename Ids::value_type) == 8,
                    ids.stride(0), ids.stride(1), logits.extent(0), logits.extent(1), ids.extent(1),
                    rule.sums_over_all(), rule.renormalize, static_cast<float>(rule.epsilon),
                    static_cast<float>(rule.scale), static_cast<float>(1.0 / rule.temperature), codes});
