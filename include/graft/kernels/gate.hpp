@@ -212,10 +212,10 @@ inline void expects_no_fault(std::string_view verb, std::int32_t const* code, in
 }
 
 /// Runs `call(codes)` and throws what it reports; with a status of the caller's only writes it.
-template <class E, class Status, class Call>
-void with_codes(E const& ex, std::string_view verb, Status const& status, index_t tokens, bool refuses,
+template <class E, class Report, class Call>
+void with_codes(E const& ex, std::string_view verb, Report const& status, index_t tokens, bool refuses,
                 Call const& call) {
-  if constexpr (!std::is_same_v<Status, none_t>) {
+  if constexpr (!std::is_same_v<Report, none_t>) {
     expects_status(verb, status, tokens);
     call(gate_codes{status.codes.data_handle(), status.codes.stride(0)});
   } else {
@@ -273,9 +273,9 @@ struct gate_fn {
   static constexpr body chosen = override_for<gate_fn, E, Z, B, Ids, W>::which;
 
   /// The readable body, on any executor.
-  template <executor E, class Z, class B, class Ids, class W, class Status = none_t>
+  template <executor E, class Z, class B, class Ids, class W, class Report = none_t>
   void generic(E const& ex, gate_rule const& rule, Z const& logits, B const& bias, Ids const& ids, W const& weights,
-               Status const& status = {}) const {
+               Report const& status = {}) const {
     expects(rule, logits, bias, ids, weights);
     using sums = accumulate_t<typename Z::value_type, graft::detail::value_or_float<B>, typename W::value_type>;
     using team_body = graft::detail::gate_body<Z, B, Ids, W, sums>;
@@ -286,9 +286,9 @@ struct gate_fn {
                               });
   }
 
-  template <class E, class Z, class B, class Ids, class W, class Status = none_t>
+  template <class E, class Z, class B, class Ids, class W, class Report = none_t>
   void operator()(E const& ex, gate_rule const& rule, Z const& logits, B const& bias, Ids const& ids, W const& weights,
-                  Status const& status = {}) const {
+                  Report const& status = {}) const {
     if constexpr (mandates<E, Z, B, Ids, W>()) {
       using chosen_body = override_for<gate_fn, E, Z, B, Ids, W>;
       if constexpr (chosen_body::which == body::generic) generic(ex, rule, logits, bias, ids, weights, status);

@@ -170,9 +170,9 @@ inline namespace GRAFT_TARGET {
 /// Errors       shape_error, argument_error; nothing is written then. data_error names the lowest token with an id outside
 ///              [-1, E); nothing is added to rows of such tokens, nor where a status says so.
 struct gate_backward_fn {
-  template <class E, class Z, class Ids, class DW, class DZ, class Status = none_t>
+  template <class E, class Z, class Ids, class DW, class DZ, class Report = none_t>
   void operator()(E const& ex, gate_rule const& rule, Z const& logits, Ids const& ids, DW const& dweights,
-                  DZ const& dlogits, Status const& status = {}) const {
+                  DZ const& dlogits, Report const& status = {}) const {
     GRAFT_MANDATE_EXECUTOR("kernels::gate_backward", E)
     GRAFT_MANDATE_INPUT("kernels::gate_backward", "logits", E, Z, 2)
     GRAFT_MANDATE_ID_VIEW("kernels::gate_backward", "ids", E, Ids, 2)

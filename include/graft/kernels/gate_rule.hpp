@@ -107,10 +107,10 @@ struct gate_codes {
   }
 };
 
-template <class Status>
-void expects_status(std::string_view verb, Status const& status, index_t tokens) {
+template <class Report>
+void expects_status(std::string_view verb, Report const& status, index_t tokens) {
   static_assert(
-      id_view<decltype(Status::codes)> && std::is_same_v<typename decltype(Status::codes)::element_type, std::int32_t>,
+      id_view<decltype(Report::codes)> && std::is_same_v<typename decltype(Report::codes)::element_type, std::int32_t>,
       "graft: the codes of a gate_status are a view of std::int32_t");
   if (status.codes.extent(0) != tokens) [[unlikely]]
     raise(shape_error(text("graft::", verb, ": status", shape_text(status.codes), " must have a code for each of ",

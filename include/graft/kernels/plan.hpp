@@ -193,8 +193,8 @@ template <assignment A>
 
 /// Throws data_error when a plan's `status`, in memory of the host, names a bad token. Executors of the host's memory have
 /// looked already; of another one's copy status[4] to the host after `fence()`.
-template <class Status>
-void check(Status const& status) {
+template <class Report>
+void check(Report const& status) {
   if (status(0) < 0) return;
   if (status(1) < 0) [[unlikely]]
     detail::raise(data_error(detail::text("graft::kernels::make_plan: the offsets of token ", status(0),

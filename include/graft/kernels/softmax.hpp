@@ -113,8 +113,8 @@ inline namespace GRAFT_TARGET {
 /// Errors       shape_error, argument_error; nothing is written then. data_error names the lowest token with a NaN, +inf or only
 ///              -inf among its logits, after the sweep; rows of such tokens are NaN. -inf has p = 0.
 struct softmax_fn {
-  template <class E, class Z, class P, class Status = none_t>
-  void operator()(E const& ex, Z const& logits, P const& p, double temperature = 1.0, Status const& status = {}) const {
+  template <class E, class Z, class P, class Report = none_t>
+  void operator()(E const& ex, Z const& logits, P const& p, double temperature = 1.0, Report const& status = {}) const {
     GRAFT_MANDATE_EXECUTOR("kernels::softmax", E)
     GRAFT_MANDATE_INPUT("kernels::softmax", "logits", E, Z, 2)
     GRAFT_MANDATE_OUTPUT("kernels::softmax", "p", E, P, 2)

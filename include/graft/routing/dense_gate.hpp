@@ -18,8 +18,8 @@ struct dense_gate {
 inline namespace GRAFT_TARGET {
 
 /// weights[T, E] of logits[T, E]: see `kernels::softmax`.
-template <class E, class Z, class W, class Status = none_t>
-void route(E const& ex, dense_gate const& gate, Z const& logits, W const& weights, Status const& status = {}) {
+template <class E, class Z, class W, class Report = none_t>
+void route(E const& ex, dense_gate const& gate, Z const& logits, W const& weights, Report const& status = {}) {
   kernels::softmax(ex, logits, weights, gate.temperature, status);
 }
 

@@ -35,9 +35,9 @@ inline namespace GRAFT_TARGET {
 
 /// scores[T, E] = S; token_ids[E, C] and weights[E, C] of each expert, in descending order. The scores are what backward needs.
 /// Errors and precision: `kernels::softmax`, `kernels::top_k`; C from 1 to T.
-template <class E, class Z, class S, class Ids, class W, class Status = none_t>
+template <class E, class Z, class S, class Ids, class W, class Report = none_t>
 void route(E const& ex, expert_choice const& gate, Z const& logits, S const& scores, Ids const& token_ids,
-           W const& weights, Status const& status = {}) {
+           W const& weights, Report const& status = {}) {
   detail::expects_choices("route of expert_choice", token_ids.extent(1), logits.extent(0), "tokens");
   detail::expects_equal_extents("route of expert_choice", "token_ids", token_ids, 0, "logits", logits, 1);
   kernels::softmax(ex, logits, scores, gate.temperature, status);

@@ -33,9 +33,9 @@ static_assert(token_choice_gate<noisy_topk>);
 inline namespace GRAFT_TARGET {
 
 /// noisy[T, E] = H; ids[T, k] and weights[T, k] of it. H is what backward and load need.
-template <class E, class C, class R, class N, class H, class Ids, class W, class Status = none_t>
+template <class E, class C, class R, class N, class H, class Ids, class W, class Report = none_t>
 void route(E const& ex, noisy_topk const& gate, C const& clean, R const& raw, N const& noise, H const& noisy,
-           Ids const& ids, W const& weights, Status const& status = {}) {
+           Ids const& ids, W const& weights, Report const& status = {}) {
   detail::expects_rule("route of noisy_topk", gate.rule(), ids.extent(1), noisy.extent(1));
   kernels::noisy_logits(ex, clean, raw, noise, noisy, gate.floor);
   route(ex, gate, noisy, ids, weights, status);

@@ -24,17 +24,17 @@ inline namespace GRAFT_TARGET {
 
 /// ids[T, k] and weights[T, k] of logits[T, E]: see `kernels::gate`. With a `gate_status` bad logits are written there; without one
 /// data_error names the lowest token that has them.
-template <class E, token_choice_gate G, class Z, class Ids, class W, class Status = none_t>
-void route(E const& ex, G const& gate, Z const& logits, Ids const& ids, W const& weights, Status const& status = {}) {
+template <class E, token_choice_gate G, class Z, class Ids, class W, class Report = none_t>
+void route(E const& ex, G const& gate, Z const& logits, Ids const& ids, W const& weights, Report const& status = {}) {
   if constexpr (requires { gate.bias; }) kernels::gate(ex, gate.rule(), logits, gate.bias, ids, weights, status);
   else kernels::gate(ex, gate.rule(), logits, none, ids, weights, status);
 }
 
 /// dlogits[T, E] += the gradient of the sum of weights * dweights, with the ids of the forward: see `kernels::gate_backward`. A
 /// bias of choice scores has none.
-template <class E, token_choice_gate G, class Z, class Ids, class DW, class DZ, class Status = none_t>
+template <class E, token_choice_gate G, class Z, class Ids, class DW, class DZ, class Report = none_t>
 void route_backward(E const& ex, G const& gate, Z const& logits, Ids const& ids, DW const& dweights, DZ const& dlogits,
-                    Status const& status = {}) {
+                    Report const& status = {}) {
   kernels::gate_backward(ex, gate.rule(), logits, ids, dweights, dlogits, status);
 }
 

@@ -75,9 +75,9 @@ void router_logits(E const& ex, router<W, B> const& r, X const& x, Z const& logi
 ///
 /// Scratch      T E numbers of fp32 (fp64), beside the kernels': `route_scratch_bytes`.
 /// Everything else: `router_logits`, `kernels::gate`.
-template <class E, token_choice_gate G, class RW, class RB, class X, class Ids, class W, class Status = none_t>
+template <class E, token_choice_gate G, class RW, class RB, class X, class Ids, class W, class Report = none_t>
 void route(E const& ex, G const& gate, router<RW, RB> const& r, X const& x, Ids const& ids, W const& weights,
-           Status const& status = {}) {
+           Report const& status = {}) {
   GRAFT_MANDATE_EXECUTOR("route", E)
   GRAFT_MANDATE_INPUT("route", "x", E, X, 2)
   if constexpr (detail::accepted_input<E, X, 2>) {

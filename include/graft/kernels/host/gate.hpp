@@ -46,9 +46,9 @@ struct override_for<gate_fn, E, Z, none_t, Ids, W> {
            rule.second == second_expert::always && rule.non_finite == non_finite_logits::refuse &&
            ids.extent(1) <= graft::detail::gate_host_choices;
   }
-  template <class Status>
+  template <class Report>
   static void run(E const& ex, gate_rule const& rule, Z const& logits, Ids const& ids, W const& weights,
-                  Status const& status) {
+                  Report const& status) {
     if (logits.size() == 0) return;
     using graft::detail::erased;
     graft::detail::with_codes(
