@@ -9,7 +9,7 @@ struct half_places {
   index_t high;
 };
 /// Sizes of blocks in lanes are powers of two: shifts in place of divisions, which would cost more than the rotation.
-GRAFT_INLINE int log_of(index_t b) { return b == 2 ? 1 : b == 4 ? 2 : b == 8 ? 3 : 4; }
+GRAFT_INLINE constexpr int log_of(index_t b) { return b == 2 ? 1 : b == 4 ? 2 : b == 8 ? 3 : 4; }
 GRAFT_INLINE constexpr half_places places_of(index_t f, int log_b, index_t v) {
   index_t const log_group = log_b + f;
   if (log_group <= 3) return {16 * v, 16 * v + 8};
@@ -84,7 +84,7 @@ struct lane_pattern {
 /// Of factor f; those above 4 - log2(B) are like it.
 template <int B>
 constexpr lane_pattern<B> pattern_of(index_t f, bool packed) {
-  constexpr int log_b = B == 2 ? 1 : B == 4 ? 2 : B == 8 ? 3 : 4;
+  constexpr int log_b = log_of(B);
   lane_pattern<B> out{};
   half_places const at = places_of(f, log_b, 0);
   for (int l = 0; l < 16; ++l) {
@@ -133,8 +133,8 @@ template <int B, bool Packed, int Factor>
 void rotate_in_lanes(index_t f, float const* r, index_t block, index_t row, float const* from, index_t ldfrom,
                      float* to, index_t ldto, index_t rows, index_t first, index_t last) {
   static constexpr lane_pattern<B> pattern = pattern_of<B>(Factor, Packed);
-  constexpr int log_b = B == 2 ? 1 : B == 4 ? 2 : B == 8 ? 3 : 4;
-  constexpr bool permuted = !Packed && Factor > 0 && B < 16;
+  constexpr int log_b = log_of(B);
+  constexpr bool permuted = !Packed && Factor > 0;
   index_t const step = Packed ? 16 * B : 16 / B * block;
   auto const run = [&](auto mt, index_t t) __attribute__((always_inline)) {
     for (index_t v = first; v < last; ++v)
@@ -148,13 +148,12 @@ void rotate_in_lanes(index_t f, float const* r, index_t block, index_t row, floa
 template <int B, bool Packed>
 void rotate_in_lanes_of(index_t f, float const* r, index_t block, index_t row, float const* from, index_t ldfrom,
                         float* to, index_t ldto, index_t rows, index_t first, index_t last) {
-  auto const run = [&](auto factor) __attribute__((always_inline)) {
-    rotate_in_lanes<B, Packed, decltype(factor)::value>(f, r, block, row, from, ldfrom, to, ldto, rows, first, last);
-  };
-  if (f == 0) run(std::integral_constant<int, 0>{});
-  else if (B >= 8 || f == 1) run(std::integral_constant<int, 1>{});
-  else if (B == 4 || f == 2) run(std::integral_constant < int, B == 4 ? 2 : B == 2 ? 2 : 1 > {});
-  else run(std::integral_constant < int, B == 2 ? 3 : 1 > {});
+  constexpr int last_pattern = 4 - log_of(B);
+  repeat<last_pattern + 1>([&](auto factor) __attribute__((always_inline)) {
+    constexpr int Factor = decltype(factor)::value;
+    if (f == Factor || (Factor == last_pattern && f > Factor))
+      rotate_in_lanes<B, Packed, Factor>(f, r, block, row, from, ldfrom, to, ldto, rows, first, last);
+  });
 }
 
 /// MT rows x 16 NV outputs of a block.
