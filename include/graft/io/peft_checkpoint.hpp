@@ -99,9 +99,7 @@ class peft_checkpoint {
           "graft::io::peft_checkpoint::visit: ", escaped(c_.file.path()),
           " holds no projections (save_projection is false); replay_projections(largest in_features) draws them")));
     index_t const in = features_of(m, in_features);
-    if (m.type == dtype::bf16) return typed<bfloat16>(m, f, in);
-    if (m.type == dtype::f16) return typed<float16>(m, f, in);
-    return typed<float>(m, f, in);
+    return detail::with_type(m, [&]<class T>(std::type_identity<T>) -> decltype(auto) { return typed<T>(m, f, in); });
   }
   /// Calls f(weight, bias) with the vectors of a layer that LN tuning has trained; bias is `graft::none` where there is none.
   /// Whether it is a `graft::layer_norm` or a `graft::rms_norm`, and its eps, are the base model's.
@@ -109,7 +107,7 @@ class peft_checkpoint {
   decltype(auto) visit_norm(std::string_view module, F&& f) const {
     adapted_module const& m = at(module);
     if (m.kind != adapter_kind::ln_tuning) wrong_call("visit_norm", m, call_for(m.kind));
-    return with_type(m, [&]<class T>(std::type_identity<T>) -> decltype(auto) {
+    return detail::with_type(m, [&]<class T>(std::type_identity<T>) -> decltype(auto) {
       auto const weight = one<T>(m, ".ln_tuning_layers.weight", m.in_features);
       if (!m.has_bias) return f(weight, none);
       return f(weight, one<T>(m, ".ln_tuning_layers.bias", m.in_features));
@@ -121,7 +119,7 @@ class peft_checkpoint {
     adapted_module const& m = at(module);
     if (m.kind != adapter_kind::lora_embedding && m.kind != adapter_kind::dora_embedding)
       wrong_call("visit_embedding", m, call_for(m.kind));
-    return with_type(m, [&]<class T>(std::type_identity<T>) -> decltype(auto) {
+    return detail::with_type(m, [&]<class T>(std::type_identity<T>) -> decltype(auto) {
       graft::lora_embedding<matrix<T>, matrix<T>> const l{
           graft::view(data<T>(m, ".lora_embedding_A"), m.rank, m.in_features),
           graft::view(data<T>(m, ".lora_embedding_B"), m.out_features, m.rank), m.scale};
@@ -135,7 +133,7 @@ class peft_checkpoint {
   decltype(auto) visit_experts(std::string_view parameter, F&& f) const {
     adapted_module const& m = at(parameter);
     if (m.kind != adapter_kind::lora_experts) wrong_call("visit_experts", m, call_for(m.kind));
-    return with_type(m, [&]<class T>(std::type_identity<T>) -> decltype(auto) {
+    return detail::with_type(m, [&]<class T>(std::type_identity<T>) -> decltype(auto) {
       return f(graft::lora_experts<matrix<T>, matrix<T>>{
           graft::view(data<T>(m, ".lora_A.weight"), m.experts * m.rank, m.in_features),
           graft::view(data<T>(m, ".lora_B.weight"), m.out_features, m.rank * m.experts), m.scale, m.experts});
@@ -261,12 +259,6 @@ class peft_checkpoint {
     if (told >= 0 && m.kind != adapter_kind::vera && m.in_features != 0 && told != m.in_features)
       wrong(" has ", m.in_features, " input features");
     return told < 0 ? m.in_features : told;
-  }
-  template <class F>
-  static decltype(auto) with_type(adapted_module const& m, F const& f) {
-    if (m.type == dtype::bf16) return f(std::type_identity<bfloat16>{});
-    if (m.type == dtype::f16) return f(std::type_identity<float16>{});
-    return f(std::type_identity<float>{});
   }
   template <class T>
   [[nodiscard]] T const* data(adapted_module const& m, std::string_view part) const {

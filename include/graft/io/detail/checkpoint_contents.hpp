@@ -8,6 +8,7 @@
 #include <map>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -19,6 +20,7 @@
 #include <graft/io/errors.hpp>
 #include <graft/io/file_bytes.hpp>
 #include <graft/io/safetensors.hpp>
+#include <graft/view/scalar.hpp>
 
 namespace graft::inline GRAFT_CONTRACT::io::detail {
 
@@ -121,6 +123,14 @@ struct checkpoint_contents {
     return reinterpret_cast<T const*>(aligned.find(key(m.name, part))->second.bytes().data());
   }
 };
+
+/// f(std::type_identity<T>) of the type that the module is stored as: what `one_type` has let through.
+template <class F>
+decltype(auto) with_type(adapted_module const& m, F const& f) {
+  if (m.type == dtype::bf16) return f(std::type_identity<bfloat16>{});
+  if (m.type == dtype::f16) return f(std::type_identity<float16>{});
+  return f(std::type_identity<float>{});
+}
 
 /// The file's tensors by module, in order of names; what belongs to no adapter is listed, or takes the place of a tensor of the
 /// base model. `shared` is told of those that belong to no module (VeRA's projections): true when it takes one.

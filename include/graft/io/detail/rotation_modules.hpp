@@ -8,6 +8,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -119,9 +120,7 @@ inline void add_oft(checkpoint_contents& c, std::string const& name, module_tens
   m.fan_in_fan_out = c.config.fan_in_fan_out;
   c.keep(m, p);
   if (!c.config.coft || numbers == 0) return;
-  if (m.type == dtype::bf16) project_in_place<bfloat16>(c, m, R);
-  else if (m.type == dtype::f16) project_in_place<float16>(c, m, R);
-  else project_in_place<float>(c, m, R);
+  with_type(m, [&]<class T>(std::type_identity<T>) { project_in_place<T>(c, m, R); });
 }
 
 /// hra_u[n, r].
