@@ -4,7 +4,6 @@
 /// storing it, and it is equal on every backend. `drop` applies it, `drop_add` is its backward.
 #pragma once
 
-#include <cmath>
 #include <cstdint>
 #include <string_view>
 
@@ -13,7 +12,7 @@
 #include <graft/detail/philox.hpp>
 #include <graft/executor/concepts.hpp>
 #include <graft/kernels/override.hpp>
-#include <graft/kernels/summation.hpp>
+#include <graft/kernels/random.hpp>
 #include <graft/view/tensor_view.hpp>
 
 namespace graft::inline GRAFT_CONTRACT {
@@ -33,30 +32,13 @@ struct dropout {
 
 namespace detail {
 inline namespace GRAFT_TARGET {
-/// y = mask x, or y += mask x.
-template <class X, class Y, bool Add>
-struct drop_body {
-  static constexpr std::string_view verb = Add ? "drop_add" : "drop";
+template <class Accumulate>
+struct drop_factor {
+  static constexpr std::string_view verb = "drop";
+  static constexpr std::string_view verb_add = "drop_add";
   dropout mask;
-  X x;
-  Y y;
-
-  template <class Team>
-  GRAFT_FN void operator()(Team const& tm) const {
-    using accumulate = accumulate_t<typename X::value_type, typename Y::value_type>;
-    row_tile<Team::row_block> const tile(tm.league_rank(), y.extent(0));
-    auto const kept = static_cast<accumulate>(1.0 / (1.0 - mask.probability));
-    for (int t = 0; t < tile.count; ++t) {
-      index_t const i = tile.row[t];
-      tm.vector(y.extent(1), [&](index_t j) {
-        accumulate const factor = mask.keeps(i * y.extent(1) + j) ? kept : accumulate{0};
-        accumulate const value = load_as<accumulate>(x(i, j));
-        if constexpr (Add)
-          y(i, j) = store_as<typename Y::value_type>(std::fma(factor, value, load_as<accumulate>(y(i, j))));
-        else y(i, j) = store_as<typename Y::value_type>(factor * value);
-      });
-    }
-  }
+  Accumulate kept;
+  GRAFT_FN Accumulate operator()(index_t element) const { return mask.keeps(element) ? kept : Accumulate{0}; }
 };
 }  // namespace GRAFT_TARGET
 }  // namespace detail
@@ -94,12 +76,11 @@ struct drop_fn {
       if (!(mask.probability >= 0.0 && mask.probability < 1.0)) [[unlikely]]
         graft::detail::raise(argument_error(graft::detail::text("graft::", verb, ": the probability is ",
                                                                 mask.probability, " but must lie in [0, 1)")));
-      graft::detail::expects_equal_extents(verb, "y", y, 0, "x", x, 0);
-      graft::detail::expects_equal_extents(verb, "y", y, 1, "x", x, 1);
-      graft::detail::expects_data(verb, "x", x);
-      graft::detail::expects_output(verb, "y", y);
-      graft::detail::expects_disjoint(verb, "y", y, "x", x);
-      ex.league(graft::detail::tiles(y.extent(0), E::row_block), 0, graft::detail::drop_body<X, Y, Add>{mask, x, y});
+      using accumulate = accumulate_t<typename X::value_type, typename Y::value_type>;
+      graft::detail::scale_elements<Add>(
+          ex, verb,
+          graft::detail::drop_factor<accumulate>{mask, static_cast<accumulate>(1.0 / (1.0 - mask.probability))}, x, y,
+          false);
     }
   }
 };

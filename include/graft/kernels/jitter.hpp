@@ -13,7 +13,6 @@
 #include <graft/executor/concepts.hpp>
 #include <graft/kernels/override.hpp>
 #include <graft/kernels/random.hpp>
-#include <graft/kernels/summation.hpp>
 #include <graft/view/tensor_view.hpp>
 
 namespace graft::inline GRAFT_CONTRACT {
@@ -27,29 +26,14 @@ struct jitter_noise {
 
 namespace detail {
 inline namespace GRAFT_TARGET {
-template <class X, class Y, bool Add>
-struct jitter_body {
-  static constexpr std::string_view verb = Add ? "jitter_add" : "jitter";
+template <class Accumulate>
+struct jitter_factor {
+  static constexpr std::string_view verb = "jitter";
+  static constexpr std::string_view verb_add = "jitter_add";
   jitter_noise noise;
-  X x;
-  Y y;
-
-  template <class Team>
-  GRAFT_FN void operator()(Team const& tm) const {
-    using accumulate = accumulate_t<typename X::value_type, typename Y::value_type>;
-    row_tile<Team::row_block> const tile(tm.league_rank(), y.extent(0));
-    random_stream const source{noise.seed, noise.stream};
-    for (int t = 0; t < tile.count; ++t) {
-      index_t const i = tile.row[t];
-      tm.vector(y.extent(1), [&](index_t j) {
-        double const u = symmetric_uniform(source, i * y.extent(1) + j);
-        auto const factor = static_cast<accumulate>(std::fma(noise.amount, u, 1.0));
-        auto const value = load_as<accumulate>(x(i, j));
-        if constexpr (Add)
-          y(i, j) = store_as<typename Y::value_type>(std::fma(factor, value, load_as<accumulate>(y(i, j))));
-        else y(i, j) = store_as<typename Y::value_type>(factor * value);
-      });
-    }
+  GRAFT_FN Accumulate operator()(index_t element) const {
+    double const u = symmetric_uniform({noise.seed, noise.stream}, element);
+    return static_cast<Accumulate>(std::fma(noise.amount, u, 1.0));
   }
 };
 }  // namespace GRAFT_TARGET
@@ -78,12 +62,8 @@ struct jitter_fn {
       if (!(noise.amount >= 0.0 && noise.amount < 1.0)) [[unlikely]]
         graft::detail::raise(argument_error(
             graft::detail::text("graft::", verb, ": the amount is ", noise.amount, " but must lie in [0, 1)")));
-      graft::detail::expects_equal_extents(verb, "y", y, 0, "x", x, 0);
-      graft::detail::expects_equal_extents(verb, "y", y, 1, "x", x, 1);
-      graft::detail::expects_data(verb, "x", x);
-      graft::detail::expects_output(verb, "y", y);
-      if (Add || !graft::detail::is_same_view(x, y)) graft::detail::expects_disjoint(verb, "y", y, "x", x);
-      ex.league(graft::detail::tiles(y.extent(0), E::row_block), 0, graft::detail::jitter_body<X, Y, Add>{noise, x, y});
+      using accumulate = accumulate_t<typename X::value_type, typename Y::value_type>;
+      graft::detail::scale_elements<Add>(ex, verb, graft::detail::jitter_factor<accumulate>{noise}, x, y, !Add);
     }
   }
 };

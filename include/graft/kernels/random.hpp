@@ -81,6 +81,40 @@ struct fill_random_body {
     }
   }
 };
+
+/// y = factor(e) x, or y += factor(e) x; element (i, j) of q columns is e = i q + j.
+template <class Factor, class X, class Y, bool Add>
+struct scale_elements_body {
+  static constexpr std::string_view verb = Add ? Factor::verb_add : Factor::verb;
+  Factor factor;
+  X x;
+  Y y;
+
+  template <class Team>
+  GRAFT_FN void operator()(Team const& tm) const {
+    using accumulate = accumulate_t<typename X::value_type, typename Y::value_type>;
+    row_tile<Team::row_block> const tile(tm.league_rank(), y.extent(0));
+    for (int t = 0; t < tile.count; ++t) {
+      index_t const i = tile.row[t];
+      tm.vector(y.extent(1), [&](index_t j) {
+        accumulate const f = factor(i * y.extent(1) + j);
+        accumulate const value = load_as<accumulate>(x(i, j));
+        if constexpr (Add) y(i, j) = store_as<typename Y::value_type>(std::fma(f, value, load_as<accumulate>(y(i, j))));
+        else y(i, j) = store_as<typename Y::value_type>(f * value);
+      });
+    }
+  }
+};
+/// The same, checked. y may be x itself where it is `in_place`.
+template <bool Add, class E, class Factor, class X, class Y>
+void scale_elements(E const& ex, std::string_view verb, Factor const& factor, X const& x, Y const& y, bool in_place) {
+  expects_equal_extents(verb, "y", y, 0, "x", x, 0);
+  expects_equal_extents(verb, "y", y, 1, "x", x, 1);
+  expects_data(verb, "x", x);
+  expects_output(verb, "y", y);
+  if (!in_place || !is_same_view(x, y)) expects_disjoint(verb, "y", y, "x", x);
+  ex.league(tiles(y.extent(0), E::row_block), 0, scale_elements_body<Factor, X, Y, Add>{factor, x, y});
+}
 }  // namespace GRAFT_TARGET
 }  // namespace detail
 
