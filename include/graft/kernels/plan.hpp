@@ -30,15 +30,7 @@ struct ragged_assignment {
 };
 
 namespace detail {
-/// A view of ids; any type with these members will do.
-template <class V, std::size_t Rank>
-concept id_view_of =
-    std::copyable<V> && integer_element<typename V::value_type> &&
-    !std::is_same_v<typename V::value_type, std::uint8_t> && V::rank() == Rank && requires(V const& v) {
-      typename V::space_type;
-      { v.stride(0) } -> std::convertible_to<index_t>;
-      v.data_handle();
-    };
+template <class V, std::size_t Rank> concept id_view_of = id_view<V> && V::rank() == Rank;
 template <class A>
 inline constexpr bool is_ragged = false;
 template <class O, class Ids>
