@@ -46,15 +46,26 @@ void with_memory(graft::openmp const& ex, A const& a, F const& f) {
   } else f(a);
 }
 
+/// Elements of a view of any rank, in order, in float64.
+template <class View>
+[[nodiscard]] matrix64 elements(View const& v) {
+  matrix64 out(1, v.size());
+  for (graft::index_t k = 0; k < v.size(); ++k) {
+    graft::index_t rest = k, offset = 0;
+    for (std::size_t i = View::rank(); i-- > 0; rest /= v.extent(i)) offset += rest % v.extent(i) * v.stride(i);
+    out(0, k) = graft::load_as<double>(v.data_handle()[offset]);
+  }
+  return out;
+}
+
 /// The adapter in fp32, in memory of ours; widening is exact. For one that is stored in 16 bits: the program compiles half as long
 /// as with kernels for every type.
 template <class A, class F>
 void with_fp32(A const& a, F const& f) {
-  std::vector<float> first, second;
-  auto const widened = [](auto const& v, std::vector<float>& to) {
-    for (graft::index_t k = 0; k < v.size(); ++k)
-      to.push_back(graft::load_as<float>(v.data_handle()[k]));  // contiguous
-    return static_cast<float const*>(to.data());
+  matrix first, second;
+  auto const widened = [](auto const& v, matrix& to) -> float const* {
+    to = elements(v).template cast<float>();
+    return to.data();
   };
   if constexpr (requires { a.factors(); })
     f(graft::boft{graft::view(widened(a.parameters, first), a.factors(), a.blocks(), a.block_size(), a.block_size()),
@@ -68,17 +79,6 @@ void with_fp32(A const& a, F const& f) {
   else f(graft::ia3_feedforward{graft::view(widened(a.l, first), a.l.extent(0))});
 }
 
-/// Elements of a view of any rank, in order, in float64.
-template <class View>
-[[nodiscard]] matrix64 elements(View const& v) {
-  matrix64 out(1, v.size());
-  for (graft::index_t k = 0; k < v.size(); ++k) {
-    graft::index_t rest = k, offset = 0;
-    for (std::size_t i = View::rank(); i-- > 0; rest /= v.extent(i)) offset += rest % v.extent(i) * v.stride(i);
-    out(0, k) = graft::load_as<double>(v.data_handle()[offset]);
-  }
-  return out;
-}
 /// The adapter as its paper writes it.
 template <class S, class A>
 [[nodiscard]] std::function<around<S>(matrix64 const&)> maker([[maybe_unused]] A const& a) {
