@@ -414,9 +414,7 @@ TEST_CASE("a token's experts and weights do not depend on the tokens beside it")
 }
 
 TEST_CASE("invariants of random rows: ids distinct, in range, descending, ties to the lower index; weights add up") {
-  // GRAFT_GATE_ROWS: more rows than a test should take.
-  char const* const asked = std::getenv("GRAFT_GATE_ROWS");
-  index_t const rows = asked != nullptr ? std::max<index_t>(1, std::atoll(asked)) : 200000;
+  index_t const rows = rows_to_draw(200000);
   graft::openmp const ex{};
   random_bits bits(11);
   index_t wrong = 0, seen = 0;

@@ -5,6 +5,7 @@
 #include <array>
 #include <cmath>
 #include <cstdint>
+#include <cstdlib>
 #include <limits>
 #include <numeric>
 #include <string>
@@ -69,6 +70,12 @@ template <class G, class E = graft::serial>
   graft::route(ex, gate, graft::view(logits, T, experts), graft::view(ids, T, k), graft::view(r.weights, T, k));
   r.ids.assign(ids.begin(), ids.end());
   return r;
+}
+
+/// Rows that a test draws; GRAFT_GATE_ROWS asks for more than a test should take.
+[[nodiscard]] inline index_t rows_to_draw(index_t usual) {
+  char const* const asked = std::getenv("GRAFT_GATE_ROWS");
+  return asked != nullptr ? std::max<index_t>(1, std::atoll(asked)) : usual;
 }
 
 /// The sentence of what `f` throws as Error; empty if it throws nothing.

@@ -3,9 +3,6 @@
 #include <graft/openmp.hpp>
 #include <graft/routing.hpp>
 
-#include <cstdlib>
-#include <functional>
-
 #include <catch2/catch_test_macros.hpp>
 
 #include "routing/problem.hpp"
@@ -105,10 +102,7 @@ std::string complaint(float const* z, index_t E, index_t k, std::int32_t const* 
   return {};
 }
 
-index_t rows_asked() {
-  char const* const asked = std::getenv("GRAFT_GATE_ROWS");
-  return asked != nullptr ? std::max<index_t>(1, std::atoll(asked)) : 20000;
-}
+index_t rows_asked() { return rows_to_draw(20000); }
 /// f(executor) of one of three, in turn.
 template <class F>
 void on_one(index_t turn, F const& f) {
