@@ -21,6 +21,7 @@ class Graft(ConanFile):
         "with_openmp": [True, False],
         "with_eigen": [True, False],
         "with_kokkos": [True, False],
+        "with_cuda": [True, False],
         "with_io": [True, False],
     }
     default_options = {option: False for option in options}
@@ -77,5 +78,7 @@ class Graft(ConanFile):
             component("eigen", "graft", "eigen::eigen")
         if self.options.with_kokkos:
             component("kokkos", "graft", "kokkos::kokkos")
+        if self.options.with_cuda:  # with the toolkit of the machine; files of CUDA need nvcc's --expt-relaxed-constexpr
+            component("cuda", "graft").system_libs = ["cudart"]
         if self.options.with_io:
             component("io", "graft", "nlohmann_json::nlohmann_json")

@@ -34,6 +34,8 @@ function(graft_core)
   set_target_properties(graft PROPERTIES VERIFY_INTERFACE_HEADER_SETS ${PROJECT_IS_TOP_LEVEL})
 endfunction()
 
+include("${CMAKE_CURRENT_LIST_DIR}/graft_cuda.cmake")
+
 # graft_component("<name>|<arguments of find_package>|<target>[|optional]"): option GRAFT_WITH_<NAME>, target graft::<name>
 function(graft_component spec)
   string(REGEX MATCH "^([a-z]+)\\|([^|]+)\\|([^|]+)(\\|optional)?$" matched "${spec}")
@@ -52,8 +54,16 @@ function(graft_component spec)
   _graft_library(graft_${c} ${c} "${public}" "${internal}")
   # By name: a component can be installed where its package is absent; the consumer's find_package finds it.
   target_link_libraries(graft_${c} INTERFACE graft ${dependency})
+  set(verify ${PROJECT_IS_TOP_LEVEL})
+  if(c STREQUAL "cuda")
+    set(verify OFF) # no C++: tests/cuda compiles each header alone
+    if(GRAFT_WITH_CUDA)
+      enable_language(CUDA)
+      graft_cuda_options(graft_cuda)
+    endif()
+  endif()
   if(GRAFT_WITH_${C})
     find_package(${package} REQUIRED)
-    set_target_properties(graft_${c} PROPERTIES VERIFY_INTERFACE_HEADER_SETS ${PROJECT_IS_TOP_LEVEL})
+    set_target_properties(graft_${c} PROPERTIES VERIFY_INTERFACE_HEADER_SETS ${verify})
   endif()
 endfunction()

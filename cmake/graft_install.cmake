@@ -16,6 +16,7 @@ configure_package_config_file(cmake/graftConfig.cmake.in graftConfig.cmake INSTA
   NO_SET_AND_CHECK_MACRO)
 # Before 1.0 a minor version may break; a header-only package fits every architecture.
 write_basic_package_version_file(graftConfigVersion.cmake COMPATIBILITY SameMinorVersion ARCH_INDEPENDENT)
+install(FILES cmake/graft_cuda.cmake DESTINATION "${GRAFT_CMAKE_DIR}")
 install(FILES "${PROJECT_BINARY_DIR}/graftConfig.cmake" "${PROJECT_BINARY_DIR}/graftConfigVersion.cmake"
   DESTINATION "${GRAFT_CMAKE_DIR}")
 configure_file(cmake/graft.pc.in graft.pc @ONLY)

@@ -14,6 +14,11 @@
 #error "graft promises equal bits, which -ffast-math breaks; define GRAFT_ALLOW_FAST_MATH to give the promises up"
 #endif
 
+// Device code calls the standard library's constexpr functions.
+#if defined(__NVCC__) && defined(__CUDACC__) && !defined(__CUDACC_RELAXED_CONSTEXPR__)
+#error "graft's device code needs nvcc's --expt-relaxed-constexpr, which the CMake target graft::cuda passes"
+#endif
+
 /// Mark of every function that device code may call; always inlined, so such functions never become symbols.
 #if defined(__CUDACC__) || defined(__HIPCC__)
 #define GRAFT_FN __host__ __device__ __forceinline__

@@ -35,6 +35,10 @@ struct shape_error : error {
 struct argument_error : error {
   using error::error;
 };
+/// A device that refuses a launch, or that failed in earlier work. Names the verb and what the device said.
+struct device_error : error {
+  using error::error;
+};
 /// Data that cannot be computed with (an id out of range, a NaN logit), found while it was read.
 struct data_error : error {
   using error::error;

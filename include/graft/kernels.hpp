@@ -17,6 +17,8 @@
 #include <graft/kernels/expand_add.hpp>
 #include <graft/kernels/expert_columns.hpp>
 #include <graft/kernels/expert_sums.hpp>
+#include <graft/kernels/faults.hpp>
+#include <graft/kernels/fill.hpp>
 #include <graft/kernels/gate.hpp>
 #include <graft/kernels/gate_backward.hpp>
 #include <graft/kernels/gate_rule.hpp>

@@ -1,8 +1,9 @@
 // An executor that counts what it is asked to launch: one type in one file, and every verb takes it.
+#include <algorithm>
 #include <array>
 #include <cstddef>
+#include <cstdint>
 #include <memory_resource>
-#include <span>
 #include <string>
 #include <type_traits>
 #include <utility>
@@ -28,14 +29,14 @@ struct counts {
   int regions = 0;
 };
 
-/// Generic bodies: counts leagues. `Slots` teams at once; scratch from a resource, a workspace, or nowhere.
-enum class scratch { none, resource, workspace };
+/// Generic bodies: counts leagues. `Slots` teams at once; scratch from a resource, an arena, or nowhere.
+enum class scratch { none, resource, arena };
 template <scratch Scratch, int Slots>
 struct counting {
   using space_type = graft::host_space;
   static constexpr int row_block = 4;
   counts* seen;
-  std::span<std::byte> memory{};
+  graft::scratch_arena* memory = nullptr;
 
   [[nodiscard]] static constexpr index_t teams_at_once() { return Slots; }
   [[nodiscard]] std::pmr::memory_resource* resource() const
@@ -43,10 +44,15 @@ struct counting {
   {
     return std::pmr::get_default_resource();
   }
-  [[nodiscard]] std::span<std::byte> workspace() const
-    requires(Scratch == scratch::workspace)
+  [[nodiscard]] std::pmr::memory_resource* resource() const
+    requires(Scratch == scratch::arena)
   {
     return memory;
+  }
+  [[nodiscard]] std::size_t scratch_left() const
+    requires(Scratch == scratch::arena)
+  {
+    return memory->left();
   }
   template <class Body>
   void league(index_t size, std::size_t bytes, Body const& body) const {
@@ -179,16 +185,22 @@ TEST_CASE("low_rank_add takes two leagues where rows alone leave teams idle", "[
           CHECK(seen.leagues == one);
 
           // Memory that the caller gave: used when it is enough, and not a byte behind it.
-          std::vector<std::byte> memory(between(T, n, r) + 64, std::byte{0xa5});
+          std::vector<std::byte> memory(between(T, n, r) + 128, std::byte{0xa5});
+          std::byte* const aligned = memory.data() + (64 - reinterpret_cast<std::uintptr_t>(memory.data()) % 64) % 64;
+          graft::scratch_arena enough(aligned, between(T, n, r));
           seen = {};
           p.reset();
-          p.call(counting<scratch::workspace, 100>{&seen, {memory.data(), between(T, n, r)}});
+          p.call(counting<scratch::arena, 100>{&seen, &enough});
           CHECK(p.wrong() == "");
           CHECK(seen.leagues == two);
-          CHECK(std::vector<std::byte>(memory.end() - 64, memory.end()) == std::vector<std::byte>(64, std::byte{0xa5}));
+          CHECK(enough.most() == between(T, n, r));
+          CHECK(enough.used() == 0);
+          CHECK(std::all_of(aligned + between(T, n, r), memory.data() + memory.size(),
+                            [](std::byte b) { return b == std::byte{0xa5}; }));
+          graft::scratch_arena little(aligned, between(T, n, r) - 1);
           seen = {};
           p.reset();
-          p.call(counting<scratch::workspace, 100>{&seen, {memory.data(), between(T, n, r) - 1}});
+          p.call(counting<scratch::arena, 100>{&seen, &little});
           CHECK(p.wrong() == "");
           CHECK(seen.leagues == one);
         }

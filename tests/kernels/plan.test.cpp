@@ -1,6 +1,8 @@
 #include <graft/kernels/plan.hpp>
 
 #include <algorithm>
+#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <limits>
 #include <numeric>
@@ -260,8 +262,9 @@ namespace {
 struct elsewhere {
   using space_type = graft::device_space;
   static constexpr int row_block = 4;
-  std::span<std::byte> memory;
-  [[nodiscard]] std::span<std::byte> workspace() const { return memory; }
+  static constexpr bool ordered_scratch = true;
+  graft::scratch_arena* scratch = nullptr;
+  [[nodiscard]] graft::scratch_arena* resource() const { return scratch; }
   template <class Body>
   void league(index_t size, std::size_t bytes, Body const& body) const {
     graft::serial{}.league(size, bytes, body);
@@ -273,21 +276,25 @@ static_assert(graft::executor<elsewhere>);
 
 TEST_CASE("plan: another memory space keeps what was wrong in the status", "[kernels][plan]") {
   std::vector<std::int32_t> const ids{1, 0, 3, 1};
-  std::vector<std::byte> scratch(8 * 7);
+  alignas(64) std::array<std::byte, 128> buffer{};
+  graft::scratch_arena scratch(buffer);
   auto const a = graft::view_in<graft::device_space>(ids.data(), 2, 2);
   std::vector<std::byte> memory(graft::plan_bytes(4, 3));
   auto const p = graft::plan_in(memory, a, 3);
   static_assert(std::is_same_v<decltype(p), graft::plan<graft::device_space> const>);
-  CHECK(make_plan.scratch_bytes(elsewhere{scratch}, a, p) == 8 * 6);
-  make_plan(elsewhere{scratch}, a, p);
+  CHECK(make_plan.scratch_bytes(elsewhere{&scratch}, a, p) == 8 * 6);
+  CHECK(graft::scratch_bytes(elsewhere{}, [&](auto const& ex) { make_plan(ex, a, p); }) == 8 * 6);
+  make_plan(elsewhere{&scratch}, a, p);
   CHECK(list_of(p.status) == list{1, 0, 3, 3});
   CHECK(list_of(p.inverse) == list{1, 0, -1, 2});  // no expert, no row
   CHECK_THROWS_AS(graft::check(p.status), graft::data_error);
-  make_plan(elsewhere{scratch}, graft::view_in<graft::device_space>(ids.data() + 2, 1, 2),
+  make_plan(elsewhere{&scratch}, graft::view_in<graft::device_space>(ids.data() + 2, 1, 2),
             graft::plan_in(memory, graft::view_in<graft::device_space>(ids.data(), 1, 2), 4));
   auto const sound = graft::plan_in(memory, graft::view_in<graft::device_space>(ids.data(), 1, 2), 4);
   CHECK_NOTHROW(graft::check(sound.status));
-  CHECK_THROWS_AS(make_plan(elsewhere{std::span(scratch).first(40)}, a, p), graft::argument_error);
+  graft::scratch_arena little(buffer.data(), 40);
+  CHECK_THROWS_AS(make_plan(elsewhere{&little}, a, p), graft::argument_error);
+  CHECK_THROWS_AS(make_plan(elsewhere{}, a, p), graft::argument_error);
 }
 
 TEST_CASE("plan: sizes are 64 bits wide, and what does not fit them is refused", "[kernels][plan]") {

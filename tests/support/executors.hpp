@@ -6,6 +6,7 @@
 #include <initializer_list>
 #include <memory_resource>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include <graft/graft.hpp>
@@ -16,8 +17,40 @@
 
 namespace tests {
 
+/// A team that says it is wide, as those of devices are.
+template <class Team>
+struct widened : Team {
+  [[nodiscard]] static constexpr int lanes() { return 256; }
+};
+template <class Body>
+struct on_wide_teams {
+  Body body;
+  template <class Team>
+  void operator()(Team const& tm) const {
+    body(widened<Team>{tm});
+  }
+};
+/// Generic bodies as wide teams run them, on one thread.
+struct wide_reference {
+  using space_type = graft::host_space;
+  static constexpr int row_block = graft::reference::row_block;
+  std::pmr::memory_resource* scratch = nullptr;
+
+  [[nodiscard]] std::pmr::memory_resource* resource() const { return graft::reference{scratch}.resource(); }
+  [[nodiscard]] static constexpr std::size_t league_scratch(graft::index_t size, std::size_t bytes) {
+    return graft::reference::league_scratch(size, bytes);
+  }
+  template <class Body>
+  void league(graft::index_t size, std::size_t bytes, Body const& body) const {
+    graft::reference{scratch}.league(size, bytes, on_wide_teams<Body>{body});
+  }
+  void fence() const {}
+};
+static_assert(graft::executor<wide_reference> && graft::wide_team<widened<graft::host_team<4>>>);
+
 #if GRAFT_WITH_KOKKOS
-/// The switch that only tests have: Kokkos without `region`, so that every verb runs its generic body there, as on a device.
+/// The switch that only tests have: Kokkos without `region`, so that every verb runs its generic body there, as on a device;
+/// with more than one thread a team as wide teams do.
 struct kokkos_device_bodies {
   using space_type = graft::kokkos_executor<>::space_type;
   static constexpr int row_block = graft::kokkos_executor<>::row_block;
@@ -30,9 +63,17 @@ struct kokkos_device_bodies {
   }
   template <class Body>
   void league(graft::index_t size, std::size_t bytes, Body const& body) const {
-    kokkos.league(size, bytes, body);
+    if (kokkos.team_size > 1) kokkos.league(size, bytes, named_wide<Body>{{body}});
+    else kokkos.league(size, bytes, body);
   }
   void fence() const { kokkos.fence(); }
+
+ private:
+  /// With the name that launches are labelled with.
+  template <class Body>
+  struct named_wide : on_wide_teams<Body> {
+    static constexpr std::string_view verb = Body::verb;
+  };
 };
 static_assert(graft::executor<kokkos_device_bodies> && !graft::host_executor<kokkos_device_bodies>);
 
@@ -97,10 +138,11 @@ void for_each_host_executor(F const& f, std::pmr::memory_resource* scratch = nul
 }
 
 /// f(name, executor) for every executor. A new one is added here and nowhere else.
-inline constexpr int executor_count = 1 + host_executor_count + 2 * with_kokkos;
+inline constexpr int executor_count = 2 + host_executor_count + 2 * with_kokkos;
 template <class F>
 void for_each_executor(F const& f, std::pmr::memory_resource* scratch = nullptr) {
   f(std::string("reference"), graft::reference{scratch});
+  f(std::string("reference, wide teams"), wide_reference{scratch});
   tests::for_each_host_executor(f, scratch);
   tests::for_each_kokkos_generic_executor(f, scratch);
 }

@@ -9,6 +9,7 @@
 
 #include <graft/view.hpp>
 
+#include "support/memory.hpp"
 #include "support/random.hpp"
 
 namespace tests {
@@ -35,12 +36,12 @@ inline constexpr std::array<layout, 8> all_layouts{
 
 /// A view of which nothing is known at compile time. Host bodies look at strides at run time, so that this one type
 /// stands for all layouts.
-template <class T>
-using any_view = graft::tensor_view<T, graft::dynamic_extents<2>, graft::host_space, graft::no_unit_dimension>;
+template <class T, class Memory = host_memory>
+using any_view = graft::tensor_view<T, graft::dynamic_extents<2>, typename Memory::space, Memory::unit_dimension>;
 
 /// Owns a matrix. All that is around and between its elements are NaN of known bits: what reads them poisons its result,
 /// what writes them is found.
-template <class T>
+template <class T, class Memory = host_memory>
 class matrix {
  public:
   matrix(graft::index_t rows, graft::index_t columns, layout how = layout::contiguous)
@@ -88,10 +89,12 @@ class matrix {
       for (graft::index_t j = 0; j < columns_; ++j) v(i, j) = graft::store_as<T>(graft::load_as<double>(from(i, j)));
   }
 
-  [[nodiscard]] any_view<T> view() { return {data_, graft::dynamic_extents<2>{rows_, columns_}, strides_}; }
-  [[nodiscard]] any_view<T const> view() const { return {data_, graft::dynamic_extents<2>{rows_, columns_}, strides_}; }
+  [[nodiscard]] any_view<T, Memory> view() { return {data_, graft::dynamic_extents<2>{rows_, columns_}, strides_}; }
+  [[nodiscard]] any_view<T const, Memory> view() const {
+    return {data_, graft::dynamic_extents<2>{rows_, columns_}, strides_};
+  }
   /// Only for contiguous, padded and column_range: the type knows the unit stride.
-  [[nodiscard]] graft::tensor_view<T, graft::dynamic_extents<2>> rows_view() {
+  [[nodiscard]] graft::tensor_view<T, graft::dynamic_extents<2>, typename Memory::space> rows_view() {
     return {data_, graft::dynamic_extents<2>{rows_, columns_}, strides_};
   }
   [[nodiscard]] layout how() const { return how_; }
@@ -133,7 +136,7 @@ class matrix {
   graft::index_t rows_;
   graft::index_t columns_;
   layout how_;
-  std::vector<T> memory_;
+  typename Memory::template vector<T> memory_;
   T* data_ = nullptr;
   std::array<graft::index_t, 2> strides_{};
 };

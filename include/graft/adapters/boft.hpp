@@ -27,6 +27,7 @@
 #include <graft/kernels/cayley.hpp>
 #include <graft/kernels/cayley_backward.hpp>
 #include <graft/kernels/copy.hpp>
+#include <graft/kernels/fill.hpp>
 #include <graft/kernels/rotate_blocks.hpp>
 #include <graft/kernels/scale.hpp>
 #include <graft/view/tensor_view.hpp>
@@ -76,7 +77,8 @@ inline namespace GRAFT_TARGET {
 /// The rotations have the parameters' shape, which is that of a rotation of its own features; s is there.
 template <class A>
 void expects_boft(std::string_view verb, A const& a) {
-  expects_rotation(verb, a.parameters, "the parameters", constant_like<0>(a.s, a.in_features()));
+  expects_rotation(verb, a.parameters, "the parameters",
+                   view_in<host_space>(static_cast<float const*>(nullptr), a.in_features()));
   for (std::size_t i = 0; i < 4; ++i)
     expects_equal_extents(verb, "the rotations", a.rotations, i, "the parameters", a.parameters, i);
   expects_data(verb, "the rotations", a.rotations);
@@ -329,7 +331,7 @@ void initialize(E const& ex, boft<P, S, R> const& a) {
     for (index_t f = 0; f < a.factors(); ++f)
       detail::for_each_block([&](auto const& block) { detail::fill_zero(ex, block); },
                              detail::blocks_of_factor(a.parameters, f));
-    detail::fill(ex, 1.0, detail::as_row(a.s));
+    kernels::fill(ex, 1.0, detail::as_row(a.s));
     update_rotations(ex, a);
   }
 }

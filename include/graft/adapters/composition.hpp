@@ -141,15 +141,13 @@ class like_x {
  public:
   using value = std::remove_const_t<typename X::value_type>;
   like_x(E const& ex, X const& x, std::string_view verb)
-      : rows_(x.extent(0)),
-        columns_(x.extent(1)),
-        memory_(resource_of(ex), scratch_size(rows_, columns_, sizeof(value), verb)) {}
-  [[nodiscard]] auto view() const { return graft::view(reinterpret_cast<value*>(memory_.data()), rows_, columns_); }
+      : rows_(x.extent(0)), columns_(x.extent(1)), memory_(ex, scratch_size(rows_, columns_, sizeof(value), verb)) {}
+  [[nodiscard]] auto view() const { return memory_.template view<value>(rows_, columns_); }
 
  private:
   index_t rows_;
   index_t columns_;
-  scratch_block memory_;
+  call_scratch<E> memory_;
 };
 
 /// y_K of the first K adapters; the bias after `Place` of them.
@@ -164,7 +162,6 @@ void forward_of(E const& ex, Base const& base, Adapters const& adapters, X const
       like_x<E, X> const turned(ex, x, "adapted_linear");
       transform_input(ex, a, x, turned.view());
       forward_of<K - 1, Place>(ex, base, adapters, as_const(turned.view()), y);
-      ex.fence();  // the scratch goes back
     } else forward_of<K - 1, Place>(ex, base, adapters, x, y);
     if constexpr (requires { add_delta(ex, a, x, y); }) add_delta(ex, a, x, y);
     if constexpr (requires { transform_output(ex, a, x, y); }) {
@@ -196,7 +193,6 @@ void backward_of(E const& ex, Base const& base, Adapters const& adapters, X cons
       fill_zero(ex, gradient.view());
       backward_of<K - 1, Place>(ex, base, adapters, as_const(turned.view()), dy, gradient.view());
       backward_input(ex, a, x, as_const(gradient.view()), t.gradients, dx);
-      ex.fence();  // the scratch goes back
     } else backward_of<K - 1, Place>(ex, base, adapters, x, dy, dx);
   }
 }

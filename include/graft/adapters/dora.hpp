@@ -227,14 +227,12 @@ void delta_weight(E const& ex, dora<L, M, N> const& d, W const& w, Out const& ou
     detail::expects_output_of_dora(verb, d, "D", out);
     detail::expects_disjoint(verb, "D", out, "W", w);
     detail::with_factors<value>(ex, verb, d, [&](auto const& c) {
-      detail::scratch_block const memory(detail::resource_of(ex),
-                                         detail::scratch_size(l.out_features(), l.rank(), sizeof(value), verb));
-      auto const scaled = view(reinterpret_cast<value*>(memory.data()), l.out_features(), l.rank());
+      detail::call_scratch const memory(ex, detail::scratch_size(l.out_features(), l.rank(), sizeof(value), verb));
+      auto const scaled = memory.template view<value>(l.out_features(), l.rank());
       kernels::copy(ex, l.B, scaled);
       kernels::scale_rows(ex, c, scaled);
       detail::write_scaled(ex, c, transposed(v), transposed(delta), -1.0);
       kernels::outer_add(ex, as_const(scaled), l.A, delta, l.scale);
-      ex.fence();  // the scratch goes back
     });
   }
 }

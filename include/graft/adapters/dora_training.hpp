@@ -57,11 +57,9 @@ void backward(E const& ex, dora<L, M, N> const& d, X const& x, Kept const& kept,
     detail::expects_dora_backward("backward", d, x, kept, dy, gradients, dx);
     detail::with_factors<value>(ex, "backward", d, [&](auto const& c) {
       if constexpr (detail::is_there<GM>) {
-        detail::scratch_block const memory(detail::resource_of(ex),
-                                           detail::scratch_size(1, d.out_features(), sizeof(value), "backward"));
-        auto const sums = view(reinterpret_cast<value*>(memory.data()), d.out_features());
+        detail::call_scratch const memory(ex, detail::scratch_size(1, d.out_features(), sizeof(value), "backward"));
+        auto const sums = memory.template view<value>(d.out_features());
         detail::magnitude_gradient(ex, d, kept, dy, gradients.magnitude, sums);
-        ex.fence();  // the scratch goes back
       }
       kernels::scale_columns(ex, c, dy);
       detail::low_rank_backward(ex, d.low_rank, x, dy, gradients, dx);
@@ -115,15 +113,14 @@ void backward_exact(E const& ex, dora<L, M, N> const& d, W const& w, X const& x,
     index_t const r = l.rank();
     std::size_t const vector = detail::scratch_size(1, m, sizeof(value), verb);
     std::size_t const square = detail::scratch_size(r, r, sizeof(value), verb);
-    detail::scratch_block const memory(
-        detail::resource_of(ex),
-        backward_exact_scratch_bytes(d, w, kept, dy, gradients.A, gradients.B, gradients.magnitude, dx));
-    auto const at = [&](std::size_t bytes) { return reinterpret_cast<value*>(memory.data() + bytes); };
-    auto const c = view(at(0), m);           // factors
-    auto const p = view(at(vector), m);      // V . U, row by row
-    auto const h = view(at(2 * vector), m);  // c p / norms^2
-    auto const g = view(at(3 * vector), r, r);
-    auto const wide = view(at(3 * vector + square), m, r);
+    detail::call_scratch const memory(
+        ex, backward_exact_scratch_bytes(d, w, kept, dy, gradients.A, gradients.B, gradients.magnitude, dx));
+    auto const at = [&](std::size_t bytes, auto... shape) { return memory.template view_at<value>(bytes, shape...); };
+    auto const c = at(0, m);           // factors
+    auto const p = at(vector, m);      // V . U, row by row
+    auto const h = at(2 * vector, m);  // c p / norms^2
+    auto const g = at(3 * vector, r, r);
+    auto const wide = at(3 * vector + square, m, r);
     kernels::divide(ex, d.magnitude, d.norms, c);
     detail::magnitude_gradient(ex, d, kept, dy, gradients.magnitude, p);
     kernels::scale_columns(ex, as_const(c), dy);
@@ -144,7 +141,6 @@ void backward_exact(E const& ex, dora<L, M, N> const& d, W const& w, X const& x,
       kernels::shrink(ex, transposed(as_const(wide)), transposed(l.B), g);
       kernels::expand_add(ex, as_const(g), transposed(l.A), gradients.A, -l.scale.value() * l.scale.value());
     }
-    ex.fence();  // the scratch goes back
   }
 }
 /// PEFT's forward while training with dropout: only base(x) sees all of x,
@@ -215,14 +211,11 @@ void backward_dropped(E const& ex, dora<L, M, N> const& d, X const& x_dropped, K
     apart("the gradient of the magnitude", gradients.magnitude);
     apart("dx_dropped", dx_dropped);
     detail::with_factors<value>(ex, verb, d, [&](auto const& c) {
-      detail::scratch_block const memory(detail::resource_of(ex),
-                                         detail::scratch_size(1, d.out_features(), sizeof(value), verb));
-      detail::magnitude_gradient(ex, d, kept, dy, gradients.magnitude,
-                                 view(reinterpret_cast<value*>(memory.data()), d.out_features()));
+      detail::call_scratch const memory(ex, detail::scratch_size(1, d.out_features(), sizeof(value), verb));
+      detail::magnitude_gradient(ex, d, kept, dy, gradients.magnitude, memory.template view<value>(d.out_features()));
       detail::write_scaled(ex, c, dy, d_base_dropped);
       detail::low_rank_backward(ex, d.low_rank, x_dropped, d_base_dropped, gradients, dx_dropped);
       detail::write_scaled(ex, c, dy, d_base_dropped, -1.0);
-      ex.fence();  // the scratch goes back
     });
   }
 }

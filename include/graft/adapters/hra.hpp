@@ -113,11 +113,10 @@ template <class A>
 template <class E, class A, class F>
 void with_spread_back(E const& ex, std::string_view verb, A const& a, F const& f) {
   using value = spread_back_value<A>;
-  scratch_block const memory(resource_of(ex), spread_back_bytes(a, verb));
-  auto const back = view(reinterpret_cast<value*>(memory.data()), a.in_features(), a.rank());
+  call_scratch const memory(ex, spread_back_bytes(a, verb));
+  auto const back = memory.template view<value>(a.in_features(), a.rank());
   kernels::spread_vectors_back(ex, a.vectors, a.gram_schmidt, back);
   f(as_const(back));
-  ex.fence();  // the scratch goes back
 }
 /// Scratch of `reflect_weight`.
 template <class A, class W>
@@ -129,15 +128,14 @@ template <class E, class A, class W, class B>
 void reflect_weight(E const& ex, std::string_view verb, A const& a, W const& w, B const& spread) {
   using value = sums_of<decltype(a.vectors), W>;
   index_t const step = rows_in_block<value>(w);
-  scratch_block const memory(resource_of(ex), reflect_weight_bytes(a, w, verb));
+  call_scratch const memory(ex, reflect_weight_bytes(a, w, verb));
   for (index_t t = 0; t < w.extent(0); t += step) {
     index_t const count = w.extent(0) - t < step ? w.extent(0) - t : step;
     auto const part = rows(w, t, count);
-    auto const copy = view(reinterpret_cast<value*>(memory.data()), count, w.extent(1));
+    auto const copy = memory.template view<value>(count, w.extent(1));
     kernels::copy(ex, part, copy);
     kernels::low_rank_add(ex, as_const(copy), a.vectors, spread, part, -1.0);
   }
-  ex.fence();  // the scratch goes back
 }
 }  // namespace GRAFT_TARGET
 }  // namespace detail
@@ -245,9 +243,9 @@ void backward_input(E const& ex, hra<U, V, S> const& a, X const& x, G const& g, 
       index_t const T = x.extent(0), n = x.extent(1), r = a.rank();
       std::size_t const of_tokens = detail::scratch_size(T, r, sizeof(sums), verb);
       std::size_t const of_features = detail::scratch_size(r, n, sizeof(sums), verb);
-      detail::scratch_block const memory(detail::resource_of(ex), backward_input_scratch_bytes(a, x, g));
+      detail::call_scratch const memory(ex, backward_input_scratch_bytes(a, x, g));
       auto const at = [&](std::size_t bytes, index_t p, index_t q) {
-        return view(reinterpret_cast<sums*>(memory.data() + bytes), p, q);
+        return memory.template view_at<sums>(bytes, p, q);
       };
       auto const xv = at(0, T, r), gv = at(of_tokens, T, r);
       auto const gx = at(2 * of_tokens, r, n), xg = at(2 * of_tokens + of_features, r, n);
@@ -260,11 +258,10 @@ void backward_input(E const& ex, hra<U, V, S> const& a, X const& x, G const& g, 
       kernels::expand_add(ex, transposed(as_const(xv)), transposed(g), xg);
       kernels::expand_add(ex, transposed(as_const(gv)), transposed(as_const(xv)), p);
       kernels::reflection_gradient(ex, a.u, a.gram_schmidt, a.vectors, gx, xg, p, gradients.u);
-      ex.fence();  // the scratch goes back
     }
     if constexpr (detail::is_there<DX>)
       detail::with_spread_back(ex, verb, a, [&](auto const& back) {
-        kernels::add_scaled_columns(ex, detail::constant_like<1>(a.u, x.extent(1)), g, dx);
+        kernels::add_scaled_columns(ex, none, g, dx);
         kernels::low_rank_add(ex, g, a.vectors, back, dx, -1.0);
       });
   }

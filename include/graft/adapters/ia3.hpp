@@ -22,6 +22,7 @@
 #include <graft/contracts.hpp>
 #include <graft/kernels/columns.hpp>
 #include <graft/kernels/copy.hpp>
+#include <graft/kernels/fill.hpp>
 #include <graft/kernels/scale.hpp>
 #include <graft/view/tensor_view.hpp>
 
@@ -291,7 +292,7 @@ void initialize(E const& ex, ia3<L> const& a) {
   GRAFT_MANDATE_OUTPUT("initialize", "l", E, L, 1)
   if constexpr (detail::accepted_output<E, L, 1>) {
     detail::expects_output("initialize", "l", a.l);
-    detail::fill(ex, 1.0, detail::as_row(a.l));
+    kernels::fill(ex, 1.0, detail::as_row(a.l));
   }
 }
 template <class E, class L>

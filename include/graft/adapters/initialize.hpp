@@ -139,7 +139,7 @@ void initialize(E const& ex, L const& l, orthogonal const& how) {
     if (r % 2 != 0) [[unlikely]]
       detail::raise(argument_error(
           detail::text("graft::initialize: the rank is ", r, " but the orthogonal initialisation needs an even one")));
-    detail::scratch_block const memory(detail::resource_of(ex), initialize_scratch_bytes(l, how));
+    detail::call_scratch const memory(ex, initialize_scratch_bytes(l, how));
     auto* const q = reinterpret_cast<double*>(memory.data());
     auto* const draws =
         reinterpret_cast<value*>(memory.data() + detail::scratch_size(r, r, sizeof(double), "initialize"));

@@ -11,6 +11,7 @@
 #include <graft/adapters/concepts.hpp>
 #include <graft/adapters/detail/row_blocks.hpp>
 #include <graft/config.hpp>
+#include <graft/kernels/fill.hpp>
 #include <graft/kernels/normalize.hpp>
 #include <graft/view/tensor_view.hpp>
 
@@ -88,12 +89,12 @@ template <class W>
 /// A fresh layer, as frameworks make it: weight 1, bias 0. (PEFT begins with the base model's own values.)
 template <class E, class W, class B>
 void initialize(E const& ex, layer_norm<W, B> const& a) {
-  detail::fill(ex, 1.0, detail::as_row(a.weight));
+  kernels::fill(ex, 1.0, detail::as_row(a.weight));
   if constexpr (detail::is_there<B>) detail::fill_zero(ex, detail::as_row(a.bias));
 }
 template <class E, class W>
 void initialize(E const& ex, rms_norm<W> const& a) {
-  detail::fill(ex, 1.0, detail::as_row(a.weight));
+  kernels::fill(ex, 1.0, detail::as_row(a.weight));
 }
 
 }  // namespace GRAFT_TARGET

@@ -162,9 +162,8 @@ void backward(E const& ex, lora<MA, MB, MBias> const& l, X const& x, DY const& d
     using value = detail::sums_of<MA, MB, X, DY, GA, GB, DX>;
     detail::expects_equal_extents("backward", "x", x, 1, "A", l.A, 1);
     detail::expects_backward(l, "x", x, dy, gradients, dx, none);
-    detail::scratch_block const memory(detail::resource_of(ex),
-                                       detail::scratch_size(x.extent(0), l.rank(), sizeof(value), "backward"));
-    backward(ex, l, x, dy, gradients, dx, view(reinterpret_cast<value*>(memory.data()), x.extent(0), l.rank()));
+    detail::call_scratch const memory(ex, detail::scratch_size(x.extent(0), l.rank(), sizeof(value), "backward"));
+    backward(ex, l, x, dy, gradients, dx, memory.template view<value>(x.extent(0), l.rank()));
   }
 }
 /// Scratch of `backward` without caller scratch, beside that of its kernels. Name the other arguments' views when one may

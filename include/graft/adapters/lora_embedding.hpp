@@ -95,12 +95,10 @@ void add_delta(E const& ex, lora_embedding<MA, MB> const& l, Ids const& ids, Y c
     detail::expects_output_of("add_delta", l, "y", y);
     detail::expects_embedding(ex, "add_delta", l, ids, "y", y);
     detail::expects_disjoint("add_delta", "y", y, "ids", ids);
-    detail::scratch_block const memory(detail::resource_of(ex),
-                                       detail::scratch_size(ids.count, l.rank(), sizeof(value), "add_delta"));
-    auto const v = view(reinterpret_cast<value*>(memory.data()), ids.count, l.rank());
+    detail::call_scratch const memory(ex, detail::scratch_size(ids.count, l.rank(), sizeof(value), "add_delta"));
+    auto const v = memory.template view<value>(ids.count, l.rank());
     kernels::gather_columns(ex, l.A, ids, v, l.scale);
     kernels::expand_add(ex, as_const(v), l.B, y);
-    ex.fence();  // the scratch goes back
   }
 }
 /// Scratch of `add_delta` and `backward`, beside that of their kernels and of the check of ids. Name the other arguments' views
@@ -142,9 +140,8 @@ void backward(E const& ex, lora_embedding<MA, MB> const& l, Ids const& ids, DY c
     written("the gradient of B", gradients.B, "B", l.B);
     detail::expects_apart(verb, "the gradient of B", gradients.B, "the gradient of A", gradients.A);
     detail::expects_embedding(ex, verb, l, ids, "dy", dy);
-    detail::scratch_block const memory(detail::resource_of(ex),
-                                       detail::scratch_size(ids.count, l.rank(), sizeof(value), verb));
-    auto const v = view(reinterpret_cast<value*>(memory.data()), ids.count, l.rank());
+    detail::call_scratch const memory(ex, detail::scratch_size(ids.count, l.rank(), sizeof(value), verb));
+    auto const v = memory.template view<value>(ids.count, l.rank());
     if constexpr (detail::is_there<GB>) {
       kernels::gather_columns(ex, l.A, ids, v, l.scale);
       kernels::expand_add(ex, transposed(dy), transposed(as_const(v)), gradients.B);
@@ -153,7 +150,6 @@ void backward(E const& ex, lora_embedding<MA, MB> const& l, Ids const& ids, DY c
       kernels::shrink(ex, dy, transposed(l.B), v, l.scale);
       kernels::scatter_add_columns(ex, as_const(v), ids, gradients.A, padding);
     }
-    ex.fence();  // the scratch goes back
   }
 }
 

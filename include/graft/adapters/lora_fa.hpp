@@ -109,9 +109,8 @@ void backward(E const& ex, lora_fa<MA, MB> const& l, V const& v, DY const& dy,
     using value = detail::sums_of<MA, MB, V, DY, GB, DX>;
     detail::expects_equal_extents("backward", "v", v, 1, "A", l.A, 0);
     detail::expects_backward(l, "v", v, dy, gradients, dx, none);
-    detail::scratch_block const memory(detail::resource_of(ex),
-                                       detail::scratch_size(dy.extent(0), l.rank(), sizeof(value), "backward"));
-    backward(ex, l, v, dy, gradients, dx, view(reinterpret_cast<value*>(memory.data()), dy.extent(0), l.rank()));
+    detail::call_scratch const memory(ex, detail::scratch_size(dy.extent(0), l.rank(), sizeof(value), "backward"));
+    backward(ex, l, v, dy, gradients, dx, memory.template view<value>(dy.extent(0), l.rank()));
   }
 }
 /// Scratch of `backward` with dx and without caller scratch, beside that of its kernels. Name the other arguments' views
@@ -181,17 +180,17 @@ void project_gradient(E const& ex, lora_fa<MA, MB> const& l, G const& gradient, 
                                                 " but must be finite and not 0, since its square divides")));
     index_t const r = l.rank();
     std::size_t const each = detail::scratch_size(r, r, sizeof(double), verb);
-    detail::scratch_block const memory(detail::resource_of(ex), 2 * each);
+    detail::call_scratch const memory(ex, 2 * each);
     auto* const gram = reinterpret_cast<double*>(memory.data());
     auto* const inverse = reinterpret_cast<double*>(memory.data() + each);
-    kernels::shrink(ex, l.A, l.A, view(gram, r, r));
+    kernels::shrink(ex, l.A, l.A, memory.template view<double>(r, r));
     ex.fence();
     if (!detail::invert_positive_definite(gram, inverse, r, 1e-8)) [[unlikely]]
       detail::raise(argument_error(detail::text(
           "graft::project_gradient: A A^T + 1e-8 I of A", detail::shape_text(l.A),
           " is not positive definite: A holds a NaN, an infinity, numbers too large to square, or dependent rows "
           "beside whose squares 1e-8 is nothing")));
-    kernels::shrink(ex, gradient, as_const(view(inverse, r, r)), projected, factor);
+    kernels::shrink(ex, gradient, as_const(memory.template view_at<double>(each, r, r)), projected, factor);
   }
 }
 /// Scratch of `project_gradient` beside that of its kernels.

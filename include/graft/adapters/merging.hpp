@@ -84,8 +84,8 @@ void take_steps(E const& ex, std::string_view verb, W const& w, BaseBias const& 
   if constexpr (!is_there<BaseBias>) run(base_bias);
   else if constexpr (!is_narrow<BaseBias>) run(base_bias);
   else {
-    scratch_block const memory(detail::resource_of(ex), scratch_size(1, base_bias.extent(0), sizeof(float), verb));
-    auto const wide = view(reinterpret_cast<float*>(memory.data()), base_bias.extent(0));
+    call_scratch const memory(ex, scratch_size(1, base_bias.extent(0), sizeof(float), verb));
+    auto const wide = memory.template view<float>(base_bias.extent(0));
     kernels::copy(ex, as_row(base_bias), as_row(wide));
     run(wide);
     kernels::copy(ex, as_row(wide), as_row(base_bias));

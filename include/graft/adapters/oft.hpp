@@ -223,11 +223,10 @@ void unmerge(E const& ex, oft<P, R> const& a, W const& w) {
     if (a.terms == 0) return kernels::rotate_blocks(ex, w, detail::as_rotation(a.rotations, a.blocks()), w);
     using value = detail::sums_of<R, W>;
     index_t const count = a.rotations.extent(0), b = a.block;
-    detail::scratch_block const memory(detail::resource_of(ex), unmerge_scratch_bytes(a, w));
-    auto const inverse = view(reinterpret_cast<value*>(memory.data()), dynamic_extents<3>{count, b, b}, {b * b, b, 1});
+    detail::call_scratch const memory(ex, unmerge_scratch_bytes(a, w));
+    auto const inverse = memory.template view<value>(count, b, b);
     kernels::invert_blocks(ex, a.rotations, inverse);
     kernels::rotate_blocks_back(ex, w, detail::as_rotation(as_const(inverse), a.blocks()), w);
-    ex.fence();  // the scratch goes back
   }
 }
 

@@ -23,6 +23,7 @@
 #include <graft/executor/host_team.hpp>
 #include <graft/kernels/columns.hpp>
 #include <graft/kernels/copy.hpp>
+#include <graft/kernels/fill.hpp>
 #include <graft/kernels/pairs.hpp>
 #include <graft/view/tensor_view.hpp>
 
@@ -176,13 +177,12 @@ void backward(E const& ex, road<T, A, F> const& a, X const&, Kept const& kept, D
                                gradients.alpha);
       detail::expects_disjoint(verb, "the gradient of theta", gradients.theta, "dy", dy);
       detail::expects_disjoint(verb, "the gradient of alpha", gradients.alpha, "dy", dy);
-      detail::scratch_block const memory(detail::resource_of(ex), backward_scratch_bytes(a, kept, dy));
-      auto const d = view(reinterpret_cast<sums*>(memory.data()), 2, m);
+      detail::call_scratch const memory(ex, backward_scratch_bytes(a, kept, dy));
+      auto const d = memory.template view<sums>(2, m);
       detail::fill_zero(ex, d);
       kernels::dot_columns(ex, dy, kept, detail::pair_factor(d, 0));
       kernels::dot_pairs(ex, kept, dy, a.group, detail::pair_factor(d, 1));
       kernels::pair_factors_backward(ex, a.theta, a.alpha, a.group, as_const(d), gradients.theta, gradients.alpha);
-      ex.fence();  // the scratch goes back
     }
     kernels::rotate_pairs_back(ex, detail::cosines(a), detail::sines(a), a.group, dy);
   }
@@ -254,7 +254,7 @@ void initialize(E const& ex, road<T, A, F> const& a) {
     detail::expects_output("initialize", "theta", a.theta);
     detail::expects_output("initialize", "alpha", a.alpha);
     detail::fill_zero(ex, detail::as_row(a.theta));
-    detail::fill(ex, 1.0, detail::as_row(a.alpha));
+    kernels::fill(ex, 1.0, detail::as_row(a.alpha));
     update_factors(ex, a);
   }
 }

@@ -27,6 +27,7 @@
 #include <graft/kernels/copy.hpp>
 #include <graft/kernels/dropout.hpp>
 #include <graft/kernels/expand_add.hpp>
+#include <graft/kernels/fill.hpp>
 #include <graft/kernels/low_rank_add.hpp>
 #include <graft/kernels/outer_add.hpp>
 #include <graft/kernels/scale.hpp>
@@ -124,13 +125,12 @@ void add_vera_weight(E const& ex, std::string_view verb, std::string_view name, 
   expects_vera(verb, v);
   expects_shape(verb, name, w, "B", v.B, 0, "A", v.A, 1);
   expects_output_of_vera(verb, v, name, w);
-  scratch_block const memory(resource_of(ex), scratch_size(v.out_features(), v.rank(), sizeof(value), verb));
-  auto const scaled = view(reinterpret_cast<value*>(memory.data()), v.out_features(), v.rank());
+  call_scratch const memory(ex, scratch_size(v.out_features(), v.rank(), sizeof(value), verb));
+  auto const scaled = memory.template view<value>(v.out_features(), v.rank());
   kernels::copy(ex, v.B, scaled);
   kernels::scale_columns(ex, v.d, scaled);
   kernels::scale_rows(ex, v.b, scaled);
   kernels::outer_add(ex, as_const(scaled), v.A, w, sign);
-  ex.fence();  // the scratch goes back
 }
 }  // namespace GRAFT_TARGET
 }  // namespace detail
@@ -226,11 +226,11 @@ void backward(E const& ex, vera<MA, MB, D, B> const& v, X const& x, DY const& dy
 
     index_t const T = x.extent(0);
     std::size_t const narrow = detail::scratch_size(T, v.rank(), sizeof(value), verb);
-    detail::scratch_block const memory(
-        detail::resource_of(ex), 2 * narrow + detail::scratch_size(v.out_features(), v.rank(), sizeof(value), verb));
-    auto const w = view(reinterpret_cast<value*>(memory.data()), T, v.rank());
-    auto const u = view(reinterpret_cast<value*>(memory.data() + narrow), T, v.rank());
-    auto const wide = view(reinterpret_cast<value*>(memory.data() + 2 * narrow), v.out_features(), v.rank());
+    detail::call_scratch const memory(
+        ex, 2 * narrow + detail::scratch_size(v.out_features(), v.rank(), sizeof(value), verb));
+    auto const w = memory.template view<value>(T, v.rank());
+    auto const u = memory.template view_at<value>(narrow, T, v.rank());
+    auto const wide = memory.template view_at<value>(2 * narrow, v.out_features(), v.rank());
     if constexpr (detail::is_there<GD> || detail::is_there<GB>) kernels::shrink(ex, x, v.A, w);
     if constexpr (detail::is_there<GB>) {
       kernels::copy(ex, w, u);
@@ -249,7 +249,6 @@ void backward(E const& ex, vera<MA, MB, D, B> const& v, X const& x, DY const& dy
       kernels::scale_columns(ex, v.d, u);
       kernels::expand_add(ex, u, transposed(v.A), dx);
     }
-    ex.fence();  // the scratch goes back
   }
 }
 
@@ -318,7 +317,7 @@ void initialize(E const& ex, vera<MA, MB, D, B> const& v, scaling d_initial = 0.
     detail::expects_output("initialize", "d", v.d);
     detail::expects_output("initialize", "b", v.b);
     detail::expects_disjoint("initialize", "b", v.b, "d", v.d);
-    detail::fill(ex, d_initial.value(), detail::as_row(v.d));
+    kernels::fill(ex, d_initial.value(), detail::as_row(v.d));
     detail::fill_zero(ex, detail::as_row(v.b));
   }
 }

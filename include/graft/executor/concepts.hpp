@@ -36,6 +36,13 @@ concept team = requires(T const& t) {
   t.barrier();
 };
 
+/// A team of many lanes that run side by side, `lanes()` of them. Where one lane would do the work of a team, bodies share it out:
+/// other work, the same bits.
+template <class T>
+concept wide_team = team<T> && requires(T const& t) {
+  { t.lanes() } -> std::convertible_to<int>;
+};
+
 namespace detail {
 /// Stand-ins that concepts call with. Bodies are named function objects, never lambdas (nvcc).
 struct probe_body {
@@ -55,9 +62,11 @@ struct probe_region {
 ///     teams_at_once()              teams that run together: a verb with fewer tiles of rows may cut columns too
 ///     league_scratch(size, bytes)  bytes that a league takes from resource()
 ///     resource()                   a std::pmr::memory_resource* for scratch that a call needs between its leagues
-///     workspace()                  a std::span<std::byte> for it instead, where hosts cannot allocate what teams touch
+///     scratch_left()               bytes that resource() can still give, where it is limited
+///     ordered_scratch              true: scratch goes back without a fence, since only later leagues use it again
+///     faults                       where a `fault_record` lies; needed where space_type is not the host's
 ///
-/// A body may have `verb`, a name for profilers.
+/// A body may have `verb`, a name for profilers, and `lanes()`, how many lanes a team of it can use.
 template <class E>
 concept executor = std::copyable<E> && requires(E const& e) {
   typename E::space_type;
@@ -73,6 +82,16 @@ concept host_executor = executor<E> && std::same_as<typename E::space_type, host
   { e.concurrency() } -> std::convertible_to<int>;
   { e.resource() } -> std::convertible_to<std::pmr::memory_resource*>;
   e.region(1, detail::probe_region{});
+};
+
+/// The first thing that was found wrong with data, by an executor whose work is not done when a call returns. It lies in memory
+/// that the executor may write; zeros are nothing found. Copied to the host after `fence`, `check` throws what it says.
+struct fault_record {
+  static constexpr index_t id_out_of_range = -1;
+  index_t kind = 0;  ///< 0, a `gate_fault`, or id_out_of_range
+  index_t token = 0;
+  index_t id = 0;  ///< of id_out_of_range
+  index_t limit = 0;
 };
 
 /// `E` may touch the memory of `V`.

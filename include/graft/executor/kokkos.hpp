@@ -10,7 +10,6 @@
 #include <cstddef>
 #include <limits>
 #include <memory_resource>
-#include <span>
 #include <string>
 #include <string_view>
 #include <type_traits>
@@ -23,7 +22,9 @@
 #include <graft/config.hpp>
 #include <graft/contracts.hpp>
 #include <graft/executor/concepts.hpp>
+#include <graft/executor/device_team.hpp>
 #include <graft/executor/host_team.hpp>
+#include <graft/executor/scratch_arena.hpp>
 
 namespace graft::inline GRAFT_CONTRACT {
 namespace detail {
@@ -34,6 +35,13 @@ inline constexpr bool on_device = false;
 template <class Space>
   requires(Kokkos::is_execution_space_v<Space>)
 inline constexpr bool on_device<Space> = !Kokkos::SpaceAccessibility<Space, Kokkos::HostSpace>::accessible;
+
+template <class Space>
+inline constexpr bool is_kokkos_cuda = false;
+#if defined(KOKKOS_ENABLE_CUDA)
+template <>
+inline constexpr bool is_kokkos_cuda<Kokkos::Cuda> = true;
+#endif
 
 template <class Space>
 using kokkos_member = typename Kokkos::TeamPolicy<Space>::member_type;
@@ -73,7 +81,7 @@ template <class Body>
   return label;
 }
 
-/// A Kokkos team. On hosts a thread plays all sixteen lanes of its group; on devices a group is sixteen vector lanes.
+/// A Kokkos team. On hosts a thread plays all sixteen lanes of its group; on devices a group is four vector lanes.
 /// `dot` is ours: Kokkos' reductions have another order, a vector length of 1 on hosts and a tree that may change.
 template <class Space, int Rows>
 struct kokkos_team {
@@ -82,6 +90,11 @@ struct kokkos_team {
   int scratch_level;
 
   [[nodiscard]] GRAFT_FN index_t league_rank() const { return member.league_rank(); }
+  [[nodiscard]] GRAFT_FN int lanes() const
+    requires(on_device<Space>)
+  {
+    return member.team_size() * group_threads;
+  }
   GRAFT_FN void barrier() const { member.team_barrier(); }
   template <class T>
   [[nodiscard]] GRAFT_FN T* scratch(index_t count) const {
@@ -103,8 +116,14 @@ struct kokkos_team {
   }
   template <class Accumulate, int R, class W, class X>
   GRAFT_FN void dot(index_t k0, index_t k1, W const& w, X const& x, Accumulate (&out)[R]) const {
-    static_assert(!on_device<Space>, "graft::kokkos_executor: this version of graft runs on Kokkos' host spaces only");
-    detail::dot_on_host(k0, k1, w, x, out);
+    if constexpr (!on_device<Space>) detail::dot_on_host(k0, k1, w, x, out);
+    else {
+#if defined(KOKKOS_ENABLE_CUDA) && defined(__CUDA_ARCH__)
+      // Kokkos' own block: vector lanes are threadIdx.x, threads of the team threadIdx.y.
+      unsigned const first = threadIdx.y * group_threads % 32;
+      detail::dot_on_device(static_cast<int>(threadIdx.x), 0xfU << first, k0, k1, w, x, out);
+#endif
+    }
   }
 };
 
@@ -149,26 +168,30 @@ template <class Space = Kokkos::DefaultExecutionSpace>
 struct kokkos_executor {
   static_assert(Kokkos::is_execution_space_v<Space>,
                 "graft::kokkos_executor: its parameter is an execution space of Kokkos, for example Kokkos::OpenMP");
+  static_assert(!Kokkos::is_execution_space_v<Space> || !detail::on_device<Space> || detail::is_kokkos_cuda<Space>,
+                "graft::kokkos_executor: of Kokkos' devices this version of graft runs on CUDA");
   static constexpr bool on_host = !detail::on_device<Space>;
   using space_type = std::conditional_t<on_host, host_space, device_space>;
   static constexpr int row_block = 4;
 
   Space space = detail::default_instance<Space>();
   /// Hosts: where scratch comes from, once per call on the calling thread; null is `std::pmr::get_default_resource()`.
-  /// Devices: memory of theirs for calls of few rows, which without it take one team per four rows.
-  std::conditional_t<on_host, std::pmr::memory_resource*, std::span<std::byte>> scratch{};
-  /// Threads of a team in generic bodies; 0 is one on hosts and sixteen groups on devices. Bits do not depend on it.
+  /// Devices: memory of theirs; null where no call needs any.
+  std::conditional_t<on_host, std::pmr::memory_resource, scratch_arena>* scratch = nullptr;
+  /// Threads of a team in generic bodies; 0 is one on hosts and 64 groups on devices. Bits do not depend on it.
   int team_size = 0;
+  /// Devices: where data faults are written; see `fault_record`.
+  fault_record* faults = nullptr;
 
-  [[nodiscard]] std::pmr::memory_resource* resource() const
-    requires on_host
-  {
-    return scratch != nullptr ? scratch : std::pmr::get_default_resource();
+  static constexpr bool ordered_scratch = !on_host;
+  [[nodiscard]] std::pmr::memory_resource* resource() const {
+    if constexpr (on_host) return scratch != nullptr ? scratch : std::pmr::get_default_resource();
+    else return scratch;
   }
-  [[nodiscard]] std::span<std::byte> workspace() const
+  [[nodiscard]] std::size_t scratch_left() const
     requires(!on_host)
   {
-    return scratch;
+    return scratch == nullptr ? 0 : scratch->left();
   }
   /// Teams of generic bodies that run at once.
   [[nodiscard]] index_t teams_at_once() const { return space.concurrency() / (threads() * lanes); }
@@ -219,8 +242,8 @@ struct kokkos_executor {
   void fence() const { space.fence("graft::fence"); }
 
  private:
-  static constexpr int lanes = on_host ? 1 : group_lanes;
-  [[nodiscard]] int threads() const { return team_size > 0 ? team_size : on_host ? 1 : 16; }
+  static constexpr int lanes = on_host ? 1 : group_threads;
+  [[nodiscard]] int threads() const { return team_size > 0 ? team_size : on_host ? 1 : 64; }
 };
 
 }  // namespace graft::inline GRAFT_CONTRACT

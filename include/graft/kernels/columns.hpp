@@ -32,7 +32,7 @@ struct add_scaled_columns_body {
       index_t const i = tile.row[t];
       tm.vector(y.extent(1), [&](index_t j) {
         y(i, j) = store_as<typename Y::value_type>(
-            std::fma(load_as<Accumulate>(d(j)) + shift, load_as<Accumulate>(x(i, j)), load_as<Accumulate>(y(i, j))));
+            std::fma(factor<Accumulate>(d, j) + shift, load_as<Accumulate>(x(i, j)), load_as<Accumulate>(y(i, j))));
       });
     }
   }
@@ -72,7 +72,7 @@ struct divide_body {
     index_t const first = tm.league_rank() * column_tile;
     tm.vector(tile_extent(c.extent(0), first, column_tile), [&](index_t i) {
       auto const divisor = load_as<Accumulate>(n(first + i));
-      Accumulate value = divisor == Accumulate{0} ? at_zero : load_as<Accumulate>(g(first + i)) / divisor;
+      Accumulate value = divisor == Accumulate{0} ? at_zero : factor<Accumulate>(g, first + i) / divisor;
       if constexpr (Add) value = load_as<Accumulate>(c(first + i)) + value;
       c(first + i) = store_as<typename C::value_type>(value);
     });
@@ -86,7 +86,7 @@ inline namespace GRAFT_TARGET {
 
 /// y[t, j] += (d[j] + shift) x[t, j].
 ///
-/// Shapes       d[m], x[T, m] in; y[T, m] in and out. Any strides, any scalars; one sum, one fma and one rounding an element,
+/// Shapes       d[m] (`none` is ones), x[T, m] in; y[T, m] in and out. Any strides, any scalars; one sum, one fma and one rounding an element,
 ///              in fp32 (fp64 when one is `double`).
 /// Aliasing     y may not overlap d or x.
 /// Cost         3 T m flops; 2 T m elements read, T m written.
@@ -95,25 +95,27 @@ struct add_scaled_columns_fn {
   template <class E, class D, class X, class Y>
   static consteval bool mandates() {
     GRAFT_MANDATE_EXECUTOR("kernels::add_scaled_columns", E)
-    GRAFT_MANDATE_INPUT("kernels::add_scaled_columns", "d", E, D, 1)
+    if constexpr (!std::is_same_v<D, none_t>) { GRAFT_MANDATE_INPUT("kernels::add_scaled_columns", "d", E, D, 1) }
     GRAFT_MANDATE_INPUT("kernels::add_scaled_columns", "x", E, X, 2)
     GRAFT_MANDATE_OUTPUT("kernels::add_scaled_columns", "y", E, Y, 2)
-    return graft::detail::accepted_input<E, D, 1> && graft::detail::accepted_input<E, X, 2> &&
+    return graft::detail::accepted_factor<E, D> && graft::detail::accepted_input<E, X, 2> &&
            graft::detail::accepted_output<E, Y, 2>;
   }
 
   template <class E, class D, class X, class Y>
   void operator()(E const& ex, D const& d, X const& x, Y const& y, scaling shift = 0.0) const {
     if constexpr (mandates<E, D, X, Y>()) {
-      using accumulate = accumulate_t<typename D::value_type, typename X::value_type, typename Y::value_type>;
+      using accumulate = accumulate_t<graft::detail::value_or_float<D>, typename X::value_type, typename Y::value_type>;
       constexpr std::string_view verb = "kernels::add_scaled_columns";
-      graft::detail::expects_equal_extents(verb, "d", d, 0, "y", y, 1);
       graft::detail::expects_equal_extents(verb, "x", x, 0, "y", y, 0);
       graft::detail::expects_equal_extents(verb, "x", x, 1, "y", y, 1);
-      graft::detail::expects_data(verb, "d", d);
       graft::detail::expects_data(verb, "x", x);
       graft::detail::expects_output(verb, "y", y);
-      graft::detail::expects_disjoint(verb, "y", y, "d", d);
+      if constexpr (!std::is_same_v<D, none_t>) {
+        graft::detail::expects_equal_extents(verb, "d", d, 0, "y", y, 1);
+        graft::detail::expects_data(verb, "d", d);
+        graft::detail::expects_disjoint(verb, "y", y, "d", d);
+      }
       graft::detail::expects_disjoint(verb, "y", y, "x", x);
       ex.league(
           graft::detail::tiles(y.extent(0), E::row_block), 0,
@@ -164,7 +166,7 @@ inline constexpr dot_columns_fn dot_columns{};
 
 /// divide: c[j] = g[j] / n[j]. divide_add: c[j] += g[j] / n[j]. Where n[j] is 0 the quotient counts as `at_zero`.
 ///
-/// Shapes       g[m], n[m] in; c[m] out (in and out for divide_add). Any strides, any scalars; fp32 (fp64 when one is
+/// Shapes       g[m] (`none` is ones), n[m] in; c[m] out (in and out for divide_add). Any strides, any scalars; fp32 (fp64 when one is
 ///              `double`), one rounding for the quotient and one for the sum.
 /// Aliasing     c may not overlap g or n.
 /// Cost         m divisions.
@@ -175,30 +177,32 @@ struct divide_fn {
   static consteval bool mandates() {
     if constexpr (Add) {
       GRAFT_MANDATE_EXECUTOR("kernels::divide_add", E)
-      GRAFT_MANDATE_INPUT("kernels::divide_add", "g", E, G, 1)
+      if constexpr (!std::is_same_v<G, none_t>) { GRAFT_MANDATE_INPUT("kernels::divide_add", "g", E, G, 1) }
       GRAFT_MANDATE_INPUT("kernels::divide_add", "n", E, N, 1)
       GRAFT_MANDATE_OUTPUT("kernels::divide_add", "c", E, C, 1)
     } else {
       GRAFT_MANDATE_EXECUTOR("kernels::divide", E)
-      GRAFT_MANDATE_INPUT("kernels::divide", "g", E, G, 1)
+      if constexpr (!std::is_same_v<G, none_t>) { GRAFT_MANDATE_INPUT("kernels::divide", "g", E, G, 1) }
       GRAFT_MANDATE_INPUT("kernels::divide", "n", E, N, 1)
       GRAFT_MANDATE_OUTPUT("kernels::divide", "c", E, C, 1)
     }
-    return graft::detail::accepted_input<E, G, 1> && graft::detail::accepted_input<E, N, 1> &&
+    return graft::detail::accepted_factor<E, G> && graft::detail::accepted_input<E, N, 1> &&
            graft::detail::accepted_output<E, C, 1>;
   }
 
   template <class E, class G, class N, class C>
   void operator()(E const& ex, G const& g, N const& n, C const& c, scaling at_zero = 0.0) const {
     if constexpr (mandates<E, G, N, C>()) {
-      using accumulate = accumulate_t<typename G::value_type, typename N::value_type, typename C::value_type>;
+      using accumulate = accumulate_t<graft::detail::value_or_float<G>, typename N::value_type, typename C::value_type>;
       constexpr std::string_view verb = Add ? "kernels::divide_add" : "kernels::divide";
-      graft::detail::expects_equal_extents(verb, "g", g, 0, "c", c, 0);
       graft::detail::expects_equal_extents(verb, "n", n, 0, "c", c, 0);
-      graft::detail::expects_data(verb, "g", g);
       graft::detail::expects_data(verb, "n", n);
       graft::detail::expects_output(verb, "c", c);
-      graft::detail::expects_disjoint(verb, "c", c, "g", g);
+      if constexpr (!std::is_same_v<G, none_t>) {
+        graft::detail::expects_equal_extents(verb, "g", g, 0, "c", c, 0);
+        graft::detail::expects_data(verb, "g", g);
+        graft::detail::expects_disjoint(verb, "c", c, "g", g);
+      }
       graft::detail::expects_disjoint(verb, "c", c, "n", n);
       ex.league(
           graft::detail::tiles(c.extent(0), graft::detail::column_tile), 0,

@@ -17,13 +17,6 @@
 namespace graft::inline GRAFT_CONTRACT {
 namespace detail {
 inline namespace GRAFT_TARGET {
-/// Factor `i` of a vector of factors; `graft::none` is one of ones.
-template <class Accumulate, class F>
-GRAFT_FN Accumulate factor(F const& f, index_t i) {
-  if constexpr (std::is_same_v<F, none_t>) return Accumulate{1};
-  else return load_as<Accumulate>(f(i));
-}
-
 /// Columns [first, first + count) of a tile of rows, one column a lane: y(t, o) += sum over j < r of v(t, j) b(o, j). With
 /// factors y(t, o) = result(o) (y(t, o) + delta(o) sum), where delta makes the sum one from +0.
 template <class Accumulate, class Team, class V, class B, class Y, class Delta = none_t, class Result = none_t>

@@ -12,6 +12,7 @@
 #include <graft/contracts.hpp>
 #include <graft/executor/concepts.hpp>
 #include <graft/executor/host_team.hpp>
+#include <graft/kernels/faults.hpp>
 #include <graft/kernels/gate.hpp>
 #include <graft/kernels/gate_rule.hpp>
 #include <graft/kernels/override.hpp>
@@ -122,17 +123,6 @@ void expects_mask(std::string_view verb, M const& mask, index_t tokens) {
   }
 }
 
-/// Zeros codes that bodies only set where something is wrong, then as `with_codes`.
-template <class E, class Call>
-void with_zeroed_codes(E const& ex, std::string_view verb, index_t tokens, Call const& call) {
-  scratch_block const memory(resource_of(ex), sizeof(std::int32_t) * static_cast<std::size_t>(tokens));
-  auto* const code = reinterpret_cast<std::int32_t*>(memory.data());
-  for (index_t t = 0; t < tokens; ++t) code[t] = 0;
-  call(gate_codes{code, 1});
-  ex.fence();
-  expects_no_fault(verb, code, 1, tokens);
-}
-
 }  // namespace GRAFT_TARGET
 }  // namespace detail
 
@@ -174,7 +164,7 @@ struct expert_sums_fn {
           ex, sizeof(accumulate) * static_cast<std::size_t>(
                                        graft::detail::checked_product(parts, sums.extent(0), "kernels::expert_sums")));
       auto* const part = reinterpret_cast<accumulate*>(memory.data());
-      graft::detail::with_zeroed_codes(ex, verb, ids.extent(0), [&](graft::detail::gate_codes const& codes) {
+      graft::detail::with_own_codes(ex, verb, ids.extent(0), true, [&](graft::detail::gate_codes const& codes) {
         ex.league(
             parts, 0,
             graft::detail::expert_sums_body<Ids, W, M, accumulate>{ids, weights, mask, sums.extent(0), part, codes});

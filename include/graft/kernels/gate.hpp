@@ -17,6 +17,7 @@
 #include <graft/detail/philox.hpp>
 #include <graft/executor/concepts.hpp>
 #include <graft/executor/host_team.hpp>
+#include <graft/kernels/faults.hpp>
 #include <graft/kernels/gate_rule.hpp>
 #include <graft/kernels/override.hpp>
 #include <graft/kernels/summation.hpp>
@@ -203,33 +204,6 @@ struct gate_body {
     });
   }
 };
-
-/// Throws for the lowest token with a fault.
-inline void expects_no_fault(std::string_view verb, std::int32_t const* code, index_t step, index_t tokens) {
-  for (index_t t = 0; t < tokens; ++t)
-    if (auto const fault = static_cast<gate_fault>(code[t * step]); fault != gate_fault::right) [[unlikely]]
-      raise(data_error(text("graft::", verb, ": token ", t, " ", sentence_of(fault))));
-}
-
-/// Runs `call(codes)` and throws what it reports; with a status of the caller's only writes it.
-template <class E, class Report, class Call>
-void with_codes(E const& ex, std::string_view verb, Report const& status, index_t tokens, bool refuses,
-                Call const& call) {
-  if constexpr (!std::is_same_v<Report, none_t>) {
-    expects_status(verb, status, tokens);
-    call(gate_codes{status.codes.data_handle(), status.codes.stride(0)});
-  } else {
-    constexpr bool has_resource = requires { ex.resource(); };
-    static_assert(has_resource,
-                  "graft: this executor cannot report bad logits by an exception; pass a gate_status, and `check` it");
-    if (!refuses) return call(gate_codes{});
-    call_scratch const memory(ex, sizeof(std::int32_t) * static_cast<std::size_t>(tokens));
-    auto* const code = reinterpret_cast<std::int32_t*>(memory.data());
-    call(gate_codes{code, 1});
-    ex.fence();
-    expects_no_fault(verb, code, 1, tokens);
-  }
-}
 
 }  // namespace GRAFT_TARGET
 }  // namespace detail

@@ -73,18 +73,6 @@ template <class V>
 gate_status(V) -> gate_status<V>;
 
 namespace detail {
-template <class V>
-struct value_or_float_of {
-  using type = float;
-};
-template <tensor V>
-struct value_or_float_of<V> {
-  using type = typename V::value_type;
-};
-/// The scalar of a view that may be `none`.
-template <class V>
-using value_or_float = typename value_or_float_of<V>::type;
-
 inline namespace GRAFT_TARGET {
 
 [[nodiscard]] constexpr std::string_view sentence_of(gate_fault fault) {

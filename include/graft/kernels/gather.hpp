@@ -11,6 +11,7 @@
 #include <graft/contracts.hpp>
 #include <graft/executor/concepts.hpp>
 #include <graft/executor/host_team.hpp>
+#include <graft/kernels/faults.hpp>
 #include <graft/kernels/override.hpp>
 #include <graft/kernels/summation.hpp>
 #include <graft/view/ids.hpp>
@@ -45,6 +46,18 @@ struct check_ids_body {
   }
 };
 
+/// A tile of which check_ids_body found a token.
+template <class Ids>
+struct wrong_id {
+  index_t const* lowest;
+  Ids ids;
+  index_t limit;
+  GRAFT_FN bool operator()(index_t tile) const { return lowest[tile] >= 0; }
+  GRAFT_FN fault_record fault(index_t tile) const {
+    return {fault_record::id_out_of_range, lowest[tile], ids(lowest[tile]), limit};
+  }
+};
+
 /// A tile of tokens; ranks over the lanes.
 template <class A, class Ids, class V, class Accumulate>
 struct gather_columns_body {
@@ -59,8 +72,10 @@ struct gather_columns_body {
     row_tile<Team::row_block> const tile(tm.league_rank(), v.extent(0));
     for (int t = 0; t < tile.count; ++t) {
       index_t const id = ids(tile.row[t]);
+      bool const there = id >= 0 && id < a.extent(1);
       tm.vector(v.extent(1), [&](index_t j) {
-        v(tile.row[t], j) = store_as<typename V::value_type>(scale * load_as<Accumulate>(a(j, id)));
+        v(tile.row[t], j) =
+            store_as<typename V::value_type>(there ? scale * load_as<Accumulate>(a(j, id)) : Accumulate{0});
       });
     }
   }
@@ -82,7 +97,7 @@ struct scatter_add_columns_body {
       index_t const j = first + i;
       for (index_t t = 0; t < u.extent(0); ++t) {
         index_t const id = ids(t);
-        if (id == padding) continue;
+        if (id == padding || id < 0 || id >= a.extent(1)) continue;
         a(j, id) = store_as<typename A::value_type>(load_as<Accumulate>(a(j, id)) + load_as<Accumulate>(u(t, j)));
       }
     });
@@ -96,7 +111,8 @@ namespace kernels {
 inline namespace GRAFT_TARGET {
 
 /// Throws data_error unless every id is in [0, limit). `verb` and `name` go into its sentence, with the lowest bad token, its
-/// id and the limit: the same for every executor and number of threads. Waits for the executor.
+/// id and the limit: the same for every executor and number of threads. Waits for the executor; one of a device does not wait,
+/// and writes its `fault_record`.
 ///
 /// Cost         T ids read. Scratch: 8 bytes for 256 ids from the executor's resource.
 template <class E, class Ids>
@@ -107,23 +123,27 @@ void check_ids(E const& ex, std::string_view verb, Ids const& ids, index_t limit
     using graft::detail::text;
     if (ids.data == nullptr && ids.count != 0) [[unlikely]]
       graft::detail::raise(argument_error(text("graft::", verb, ": ids[", ids.count, "] is null")));
+    if constexpr (graft::detail::reports_faults<E>) graft::detail::expects_fault_record(ex, verb);
     index_t const tiles = graft::detail::tiles(ids.count, graft::detail::id_tile);
-    graft::detail::scratch_block const memory(graft::detail::resource_of(ex),
-                                              sizeof(index_t) * static_cast<std::size_t>(tiles));
+    graft::detail::call_scratch const memory(ex, sizeof(index_t) * static_cast<std::size_t>(tiles));
     auto* const lowest = reinterpret_cast<index_t*>(memory.data());
     ex.league(tiles, 0, graft::detail::check_ids_body<Ids>{ids, limit, lowest});
-    ex.fence();
-    for (index_t i = 0; i < tiles; ++i)
-      if (lowest[i] >= 0) [[unlikely]]
-        graft::detail::raise(data_error(text("graft::", verb, ": token ", lowest[i], " has the id ", ids(lowest[i]),
-                                             " but there are ", limit, " rows")));
+    if constexpr (graft::detail::reports_faults<E>)
+      graft::detail::record_fault(ex, graft::detail::wrong_id<Ids>{lowest, ids, limit}, tiles);
+    else {
+      ex.fence();
+      for (index_t i = 0; i < tiles; ++i)
+        if (lowest[i] >= 0) [[unlikely]]
+          graft::detail::raise(data_error(text("graft::", verb, ": token ", lowest[i], " has the id ", ids(lowest[i]),
+                                               " but there are ", limit, " rows")));
+    }
   }
 }
 
 /// v[t, j] = scale A[j, ids[t]].
 ///
 /// Shapes       A[r, V], ids[T] in; v[T, r] out. Any strides, any scalars; one product and one rounding an element.
-/// Preconditions  every id is in [0, V): `check_ids`. Not checked here.
+/// Preconditions  every id is in [0, V): `check_ids`. Where one is not, v is 0.
 /// Aliasing     v may not overlap A.
 /// Cost         T r elements read, a line of memory each where A is stored row by row, and written.
 /// Errors       shape_error, argument_error; nothing is written then.
@@ -158,7 +178,7 @@ inline constexpr gather_columns_fn gather_columns{};
 /// A[j, ids[t]] += u[t, j], tokens in order; a token whose id is `padding` adds nothing.
 ///
 /// Shapes       u[T, r], ids[T] in; A[r, V] in and out. Any strides, any scalars; a 16-bit A is rounded once a token.
-/// Preconditions  every id is in [0, V): `check_ids`. Not checked here.
+/// Preconditions  every id is in [0, V): `check_ids`. Where one is not, nothing is added.
 /// Order        for each element the tokens that have its id, in order: a plain sum from A.
 /// Aliasing     A may not overlap u.
 /// Precision    |error| <= c eps (|A| + sum |u|) for an id that occurs c times, and its roundings to A's type.

@@ -30,17 +30,6 @@ struct low_rank_factors {
 };
 
 namespace detail {
-/// A vector of factors, or none.
-template <class E, class F> concept accepted_factor = std::is_same_v<F, none_t> || accepted_input<E, F, 1>;
-template <class F>
-struct factor_value {
-  using type = float;
-};
-template <tensor F>
-struct factor_value<F> {
-  using type = typename F::value_type;
-};
-
 inline namespace GRAFT_TARGET {
 template <class Accumulate, class F>
 GRAFT_FN Accumulate scaled_rank(F const& f, index_t j, Accumulate v) {
@@ -198,7 +187,7 @@ struct low_rank_add_fn {
     expects(x, a, b, y, factors);
     auto const s = static_cast<accumulate>(scale.value());
     leagues<accumulate> const cut(ex, x, a, y);
-    if constexpr (graft::detail::says_teams_at_once<E>)  // others never cut columns: nothing to compile
+    if constexpr (graft::detail::says_teams_at_once<E> && graft::detail::has_resource<E>)  // others never cut columns
       if (cut.two) {
         graft::detail::call_scratch const memory(ex, cut.parts);
         auto* const part = reinterpret_cast<accumulate*>(memory.data());
@@ -242,10 +231,10 @@ struct low_rank_add_fn {
 
  private:
   template <class X, class A, class B, class Y, class F>
-  using sums = accumulate_t<typename X::value_type, typename A::value_type, typename B::value_type,
-                            typename Y::value_type, typename graft::detail::factor_value<decltype(F::rank)>::type,
-                            typename graft::detail::factor_value<decltype(F::delta)>::type,
-                            typename graft::detail::factor_value<decltype(F::result)>::type>;
+  using sums =
+      accumulate_t<typename X::value_type, typename A::value_type, typename B::value_type, typename Y::value_type,
+                   graft::detail::value_or_float<decltype(F::rank)>, graft::detail::value_or_float<decltype(F::delta)>,
+                   graft::detail::value_or_float<decltype(F::result)>>;
 
   /// How the generic body is cut. Two leagues where rows alone would leave teams idle; bits do not depend on it.
   template <class Accumulate>

@@ -205,7 +205,7 @@ inline namespace GRAFT_TARGET {
 /// Aliasing     p's views may not overlap each other or the assignment.
 /// Determinism  stable, so a function of the assignment: equal for every executor and number of threads.
 /// Cost         O(T k + E): the ids are read twice, 33 bytes a pair and 16 an expert written.
-/// Scratch      `make_plan.scratch_bytes(ex, assigned, p)` from the executor's resource or workspace: 8 E bytes a chunk of tokens,
+/// Scratch      `make_plan.scratch_bytes(ex, assigned, p)` from the executor's resource: 8 E bytes a chunk of tokens,
 ///              one for each thread at most, and never more chunks than pairs / E.
 /// Errors       shape_error, argument_error: nothing is written then. data_error: an id outside [-1, E) or offsets that do not
 ///              rise from 0 to the number of ids; names the lowest such token. Executors of the host's memory look at once, and p
@@ -234,10 +234,7 @@ struct make_plan_fn {
       expects(assigned, p);
       index_t const chunks = plan_chunks(ex, p.tokens, p.pairs(), p.experts());
       pair_sweep<A> const sweep{assigned, p.tokens, p.pairs(), p.experts(), tiles(p.tokens, chunks)};
-      if (!has_call_scratch(ex, scratch_bytes(ex, assigned, p))) [[unlikely]]
-        raise(argument_error(text("graft::kernels::make_plan: this executor has neither a resource nor a workspace of ",
-                                  scratch_bytes(ex, assigned, p), " bytes")));
-      call_scratch<E> const memory(ex, scratch_bytes(ex, assigned, p));
+      call_scratch const memory(ex, scratch_bytes(ex, assigned, p));
       auto* const bad = reinterpret_cast<index_t*>(memory.data());
       index_t* const counters = bad + 3 * chunks;
       bool const keeps = given == drops::given;

@@ -17,8 +17,29 @@ namespace detail {
 template <class E, class... V> concept accepted = executor<E> && ((tensor<V> && can_access<E, V>) && ...);
 template <class E, class V, std::size_t Rank> concept accepted_input = accepted<E, V> && V::rank() == Rank;
 template <class E, class V, std::size_t Rank> concept accepted_output = accepted_input<E, V, Rank> && output_view<V>;
+/// A vector of factors, or none.
+template <class E, class F> concept accepted_factor = std::is_same_v<F, none_t> || accepted_input<E, F, 1>;
+
+template <class V>
+struct value_or_float_of {
+  using type = float;
+};
+template <tensor V>
+struct value_or_float_of<V> {
+  using type = typename V::value_type;
+};
+/// The scalar of a view that may be `none`.
+template <class V>
+using value_or_float = typename value_or_float_of<V>::type;
 
 inline namespace GRAFT_TARGET {
+/// Factor `i` of a vector of factors; `graft::none` is one of ones.
+template <class Accumulate, class F>
+GRAFT_FN Accumulate factor(F const& f, index_t i) {
+  if constexpr (std::is_same_v<F, none_t>) return Accumulate{1};
+  else return load_as<Accumulate>(f(i));
+}
+
 /// What a league of `size` teams with `bytes` each takes from the executor's resource; 0 where the executor does not say.
 template <class E>
 [[nodiscard]] std::size_t league_bytes(E const& ex, index_t size, std::size_t bytes) {

@@ -17,6 +17,7 @@
 #include <graft/executor/concepts.hpp>
 #include <graft/executor/host_team.hpp>
 #include <graft/kernels/expert_sums.hpp>
+#include <graft/kernels/fill.hpp>
 #include <graft/kernels/gate.hpp>
 #include <graft/kernels/gate_rule.hpp>
 #include <graft/kernels/override.hpp>
@@ -270,12 +271,13 @@ struct router_losses_fn {
         ex, sizeof(Sums) * static_cast<std::size_t>(
                                each + graft::detail::checked_product(parts, 2 * n + 2, "kernels::router_losses")));
     auto* const all = reinterpret_cast<Sums*>(memory.data());
-    for (index_t i = 0; i < each; ++i) all[i] = Sums{0};
-    auto const counts = view_in<typename Z::space_type>(all, n);
-    auto const sums = view_in<typename Z::space_type>(all + n, n + 2);
+    using space = typename E::space_type;
+    fill(ex, 0.0, view_in<space>(all, 1, each));
+    auto const counts = view_in<space>(all, n);
+    auto const sums = view_in<space>(all + n, n + 2);
     Sums* const share = all + 2 * n + 2;
     Sums* const part = all + each;
-    graft::detail::with_zeroed_codes(ex, verb, T, [&](gate_codes const& codes) {
+    graft::detail::with_own_codes(ex, verb, T, true, [&](gate_codes const& codes) {
       ex.league(parts, sizeof(Sums) * static_cast<std::size_t>(n + 3),
                 graft::detail::router_sums_body<Z, M, Sums>{logits, mask, logs, part, codes});
       add_parts<Sums>(ex, part, parts, sums);

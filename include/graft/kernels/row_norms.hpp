@@ -115,8 +115,8 @@ struct row_norms_body {
 
 /// The type that this verb's sums are carried in.
 template <class W, class B, class A, class Base, class N>
-using norm_sums = accumulate_t<typename W::value_type, typename factor_value<B>::type, typename factor_value<A>::type,
-                               typename factor_value<Base>::type, typename N::value_type>;
+using norm_sums = accumulate_t<typename W::value_type, value_or_float<B>, value_or_float<A>, value_or_float<Base>,
+                               typename N::value_type>;
 }  // namespace GRAFT_TARGET
 }  // namespace detail
 

@@ -31,12 +31,10 @@ struct shrink_body {
     tm.groups(tile.count, [&](index_t i) {
       index_t const j = tile.first + i;
       Accumulate sum[R];
-      sum_long_axis(
-          tm, x.extent(1), [&](index_t k) { return load_as<Accumulate>(a(j, k)); },
-          [&](int t, index_t k) { return load_as<Accumulate>(x(tile.rows.row[t], k)); }, sum);
+      sum_long_axis(tm, x.extent(1), terms_of<Accumulate>(a, j), terms_of<Accumulate>(x, tile.rows), sum);
       tm.once([&] {
-        for (int t = 0; t < tile.rows.count; ++t)
-          v(tile.rows.row[t], j) = store_as<typename V::value_type>(scale * sum[t]);
+        each_row<R>(tile.rows.count,
+                    [&](int t) { v(tile.rows.row[t], j) = store_as<typename V::value_type>(scale * sum[t]); });
       });
     });
   }

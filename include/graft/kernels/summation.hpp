@@ -12,6 +12,7 @@
 #pragma once
 
 #include <cmath>
+#include <cstdint>
 #include <limits>
 #include <type_traits>
 
@@ -37,15 +38,24 @@ GRAFT_FN constexpr index_t tile_extent(index_t extent, index_t first, index_t bl
 /// The rows of tile `tile`. Rows past the end repeat the last one, so inner loops have no branch; their results are dropped.
 template <int R>
 struct row_tile {
-  index_t first;
+  struct numbers {
+    index_t first;
+    int count;
+    GRAFT_FN index_t operator[](index_t t) const { return first + (t < count ? t : count - 1); }
+  };
   int count;
-  index_t row[R];
+  numbers row;
 
   GRAFT_FN row_tile(index_t tile, index_t rows)
-      : first(tile * R), count(static_cast<int>(tile_extent(rows, first, R))) {
-    for (int t = 0; t < R; ++t) row[t] = first + (t < count ? t : count - 1);
-  }
+      : count(static_cast<int>(tile_extent(rows, tile * R, R))), row{tile * R, count} {}
 };
+
+/// f(t) for t < count <= R, by a loop that unrolls: what is indexed by t stays in registers.
+template <int R, class F>
+GRAFT_FN void each_row(int count, F const& f) {
+  for (int t = 0; t < R; ++t)
+    if (t < count) f(t);
+}
 
 /// Ranks and columns of a team where a league runs over them too: enough for sixteen groups, and for all lanes.
 inline constexpr index_t rank_tile = 16;
@@ -63,6 +73,58 @@ struct grid_tile {
         first(tile % tiles(extent, block) * block),
         count(tile_extent(extent, first, block)) {}
 };
+
+/// Rows whose elements lie side by side can be read four at a time, where each four is aligned to its size. Four of fp64 are two.
+template <class V>
+GRAFT_FN bool is_packed(V const& v) {
+  if constexpr (V::rank() != 2 || !unit_stride_in<V, 1> || sizeof(typename V::value_type) > 4) return false;
+  else {
+    constexpr index_t four = 4 * sizeof(typename V::value_type);
+    return reinterpret_cast<std::uintptr_t>(v.data_handle()) % four == 0 && v.stride(0) % 4 == 0;
+  }
+}
+/// v(i, k), ..., v(i, k + 3) of a packed view, k a multiple of four.
+template <class Accumulate, class V>
+GRAFT_FN void load_four(V const& v, index_t i, index_t k, Accumulate (&out)[4]) {
+#if defined(__CUDA_ARCH__)
+  if constexpr (unit_stride_in<V, 1> && sizeof(typename V::value_type) <= 4) {
+    using value = typename V::value_type;
+    struct alignas(4 * sizeof(value)) four {
+      value element[4];
+    };
+    four const all = *reinterpret_cast<four const*>(&v(i, k));
+    for (int l = 0; l < 4; ++l) out[l] = load_as<Accumulate>(all.element[l]);
+    return;
+  }
+#endif
+  for (int l = 0; l < 4; ++l) out[l] = load_as<Accumulate>(v(i, k + l));
+}
+
+/// Terms of a sum: elements of row `row`, or of the rows of a tile.
+template <class Accumulate, class V>
+struct row_terms {
+  V v;
+  index_t row;
+  GRAFT_FN Accumulate operator()(index_t k) const { return load_as<Accumulate>(v(row, k)); }
+  [[nodiscard]] GRAFT_FN bool packed() const { return is_packed(v); }
+  GRAFT_FN void four(index_t k, Accumulate (&out)[4]) const { load_four(v, row, k, out); }
+};
+template <class Accumulate, class V, int R>
+struct tile_terms {
+  V v;
+  row_tile<R> tile;
+  GRAFT_FN Accumulate operator()(int t, index_t k) const { return load_as<Accumulate>(v(tile.row[t], k)); }
+  [[nodiscard]] GRAFT_FN bool packed() const { return is_packed(v); }
+  GRAFT_FN void four(int t, index_t k, Accumulate (&out)[4]) const { load_four(v, tile.row[t], k, out); }
+};
+template <class Accumulate, class V>
+[[nodiscard]] GRAFT_FN row_terms<Accumulate, V> terms_of(V const& v, index_t row) {
+  return {v, row};
+}
+template <class Accumulate, class V, int R>
+[[nodiscard]] GRAFT_FN tile_terms<Accumulate, V, R> terms_of(V const& v, row_tile<R> const& tile) {
+  return {v, tile};
+}
 
 /// A square of a norm by the Gram expansion, and whether it may be used: not where its terms cancel, and not near the ends of
 /// the range.

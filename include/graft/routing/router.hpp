@@ -82,11 +82,10 @@ void route(E const& ex, G const& gate, router<RW, RB> const& r, X const& x, Ids 
   GRAFT_MANDATE_INPUT("route", "x", E, X, 2)
   if constexpr (detail::accepted_input<E, X, 2>) {
     using value = accumulate_t<typename RW::value_type, typename X::value_type>;
-    detail::scratch_block const memory(detail::resource_of(ex), route_scratch_bytes(r, x));
-    auto const logits = view(reinterpret_cast<value*>(memory.data()), x.extent(0), r.weight.extent(0));
+    detail::call_scratch const memory(ex, route_scratch_bytes(r, x));
+    auto const logits = memory.template view<value>(x.extent(0), r.weight.extent(0));
     router_logits(ex, r, x, logits);
     route(ex, gate, as_const(logits), ids, weights, status);
-    ex.fence();  // the scratch goes back
   }
 }
 

@@ -39,12 +39,17 @@ template <class T, class S>
 inline constexpr bool is_id_list<id_list<T, S>> = true;
 
 inline namespace GRAFT_TARGET {
-/// ids(pointer, T), ids(vector): leading dimensions are one list.
-template <std::integral T>
-[[nodiscard]] constexpr id_list<T> ids(T const* data, index_t count) {
+/// Ids in the memory space `Space`: ids_in<device_space>(pointer, T).
+template <class Space, std::integral T>
+[[nodiscard]] constexpr id_list<T, Space> ids_in(T const* data, index_t count) {
   if (count < 0) [[unlikely]]
     detail::raise(shape_error(detail::text("graft::ids: the count is ", count, "; it is not negative")));
   return {data, count};
+}
+/// ids(pointer, T), ids(vector): leading dimensions are one list.
+template <std::integral T>
+[[nodiscard]] constexpr id_list<T> ids(T const* data, index_t count) {
+  return graft::ids_in<host_space>(data, count);
 }
 template <class R>
   requires(std::ranges::contiguous_range<R> && std::ranges::sized_range<R> &&

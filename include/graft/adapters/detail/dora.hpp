@@ -126,11 +126,10 @@ void scale_with_delta(E const& ex, L const& l, C const& c, X const& x, Y const& 
 /// Factors in scratch, for one call: `f(factors)`.
 template <class Value, class E, class D, class F>
 void with_factors(E const& ex, std::string_view verb, D const& d, F const& f) {
-  scratch_block const memory(resource_of(ex), scratch_size(1, d.out_features(), sizeof(Value), verb));
-  auto const factors = view(reinterpret_cast<Value*>(memory.data()), d.out_features());
+  call_scratch const memory(ex, scratch_size(1, d.out_features(), sizeof(Value), verb));
+  auto const factors = memory.template view<Value>(d.out_features());
   kernels::divide(ex, d.magnitude, d.norms, factors);
   f(as_const(factors));
-  ex.fence();  // the scratch goes back
 }
 
 /// y = (c + shift) * x, rounded once.
@@ -207,8 +206,8 @@ void merge_dora(E const& ex, std::string_view verb, D const& d, W const& given) 
   expects_shape(verb, "W", w, "B", d.low_rank.B, 0, "A", d.low_rank.A, 1);
   expects_output_of_dora(verb, d, "W", w);
   double const scale = d.low_rank.scale.value();
-  scratch_block const memory(resource_of(ex), scratch_size(1, d.out_features(), sizeof(value), verb));
-  auto const c = view(reinterpret_cast<value*>(memory.data()), d.out_features());
+  call_scratch const memory(ex, scratch_size(1, d.out_features(), sizeof(value), verb));
+  auto const c = memory.template view<value>(d.out_features());
   if constexpr (Removes) kernels::divide(ex, d.norms, d.magnitude, c, std::numeric_limits<double>::quiet_NaN());
   else kernels::divide(ex, d.magnitude, d.norms, c);
   auto const run = [&](auto const& block, auto const& b, auto const& factors) {
@@ -221,7 +220,6 @@ void merge_dora(E const& ex, std::string_view verb, D const& d, W const& given) 
     in_row_blocks<value>(ex, verb, w, [&](index_t first, index_t count, auto const& block) {
       run(block, rows(d.low_rank.B, first, count), slice(as_const(c), first, count));
     });
-  ex.fence();  // the scratch goes back
 }
 
 }  // namespace GRAFT_TARGET

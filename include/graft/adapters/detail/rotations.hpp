@@ -68,20 +68,20 @@ void backward_through(E const& ex, std::string_view verb, R const& r, index_t di
                       F const& take) {
   index_t const factors = r.extent(0), b = r.extent(2), n = x.extent(1), tokens = x.extent(0);
   index_t const step = rotated_tokens(tokens);
-  scratch_block const memory(resource_of(ex), backward_through_bytes<Sums>(verb, r, different, x));
+  call_scratch const memory(ex, backward_through_bytes<Sums>(verb, r, different, x));
   auto* const gradients = reinterpret_cast<Sums*>(memory.data());
   index_t const of_factor = different * b * b;
   auto* const inputs =
       reinterpret_cast<Sums*>(memory.data() + scratch_size(factors * different, b * b, sizeof(Sums), verb));
   auto* const turned = inputs + (factors - 1) * step * n;
   auto const gradient = [&](index_t f) {
-    return view(gradients + f * of_factor, dynamic_extents<3>{different, b, b}, {b * b, b, 1});
+    return view_in<typename E::space_type>(gradients + f * of_factor, different, b, b);
   };
-  fill_zero(ex, view(gradients, factors, of_factor));
+  fill_zero(ex, view_in<typename E::space_type>(gradients, factors, of_factor));
   for (index_t t = 0; t < tokens; t += step) {
     index_t const some = tokens - t < step ? tokens - t : step;
-    auto const input = [&](index_t f) { return view(inputs + f * step * n, some, n); };
-    auto const back = view(turned, factors > 1 ? some : 0, n);
+    auto const input = [&](index_t f) { return view_in<typename E::space_type>(inputs + f * step * n, some, n); };
+    auto const back = view_in<typename E::space_type>(turned, factors > 1 ? some : 0, n);
     auto const first = rows(x, t, some);
     auto const last = rows(g, t, some);
     for (index_t f = factors - 1; f > 0; --f) {
@@ -101,7 +101,6 @@ void backward_through(E const& ex, std::string_view verb, R const& r, index_t di
     }
   }
   for (index_t f = 0; f < factors; ++f) take(f, gradient(f));
-  ex.fence();  // the scratch goes back
 }
 
 /// f(matrix of each view) until all blocks are done: at once where rows of blocks follow each other evenly, else block by block.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /// @file
-/// What adapters share around the verbs: zeros, slices, scratch, and rows of 16-bit outputs taken through fp32.
+/// What adapters share around the verbs: slices, scratch, and rows of 16-bit outputs taken through fp32.
 #pragma once
 
 #include <cstddef>
@@ -12,6 +12,7 @@
 #include <graft/executor/concepts.hpp>
 #include <graft/executor/host_team.hpp>
 #include <graft/kernels/copy.hpp>
+#include <graft/kernels/fill.hpp>
 #include <graft/view/tensor_view.hpp>
 
 namespace graft::inline GRAFT_CONTRACT::detail {
@@ -29,23 +30,10 @@ inline constexpr index_t row_block_bytes = index_t{4} << 20U;
 
 inline namespace GRAFT_TARGET {
 
-/// One element that every index of a matrix reads.
-template <class Y>
-using everywhere =
-    tensor_view<typename Y::value_type const, dynamic_extents<2>, typename Y::space_type, no_unit_dimension>;
-
 /// All elements of a matrix to +0.
 template <class E, class Y>
 void fill_zero(E const& ex, Y const& y) {
-  static constexpr typename Y::value_type zero{};
-  kernels::copy(ex, everywhere<Y>{&zero, dynamic_extents<2>{y.extent(0), y.extent(1)}, {0, 0}}, y);
-}
-/// All elements of a matrix to one number, rounded once.
-template <class E, class Y>
-void fill(E const& ex, double number, Y const& y) {
-  auto const value = store_as<typename Y::value_type>(number);
-  kernels::copy(ex, everywhere<Y>{&value, dynamic_extents<2>{y.extent(0), y.extent(1)}, {0, 0}}, y);
-  ex.fence();  // `value` is ours
+  kernels::fill(ex, 0.0, y);
 }
 
 /// A vector as a matrix of one row.
@@ -92,8 +80,7 @@ template <class Value = float, class W>
 template <class Value = float, class E, class W, class F>
 void in_row_blocks(E const& ex, std::string_view verb, W const& w, F const& body) {
   static_assert(is_narrow<W>);
-  scratch_block const memory(resource_of(ex), row_blocks_bytes<Value>(w, verb));
-  auto* const data = reinterpret_cast<Value*>(memory.data());
+  call_scratch const memory(ex, row_blocks_bytes<Value>(w, verb));
   index_t const step = rows_in_block<Value>(w);
   for (index_t first = 0; first < w.extent(0); first += step) {
     index_t const count = w.extent(0) - first < step ? w.extent(0) - first : step;
@@ -103,8 +90,8 @@ void in_row_blocks(E const& ex, std::string_view verb, W const& w, F const& body
       body(first, count, block);
       kernels::copy(ex, block, part);
     };
-    if constexpr (W::unit_dimension == 0) run(transposed(view(data, w.extent(1), count)));
-    else run(view(data, count, w.extent(1)));
+    if constexpr (W::unit_dimension == 0) run(transposed(memory.template view<Value>(w.extent(1), count)));
+    else run(memory.template view<Value>(count, w.extent(1)));
   }
 }
 

@@ -20,14 +20,6 @@
 
 namespace graft::inline GRAFT_CONTRACT::detail::inline GRAFT_TARGET {
 
-/// A vector like v whose every element is `Number`.
-template <int Number, class V>
-[[nodiscard]] auto constant_like(V const&, index_t count) {
-  static constexpr auto number = store_as<typename V::value_type>(static_cast<float>(Number));
-  return tensor_view<typename V::value_type const, dynamic_extents<1>, typename V::space_type, no_unit_dimension>{
-      &number, dynamic_extents<1>{count}, {0}};
-}
-
 /// What a verb that changes W, or writes the change into D, asks of the two; `written(name, view)` looks at what is written.
 template <class W, class D, class F>
 void expects_change(std::string_view verb, W const& w, D const& d, F const& written) {
@@ -46,11 +38,11 @@ void difference_of(E const& ex, std::string_view verb, W const& w, D const& d, F
   if constexpr (is_narrow<D>)
     in_row_blocks(ex, verb, d, [&](index_t first, index_t count, auto const& block) {
       change(block, first, count);
-      kernels::add_scaled_columns(ex, constant_like<0>(block, w.extent(1)), rows(w, first, count), block, -1.0);
+      kernels::add_scaled_columns(ex, none, rows(w, first, count), block, -2.0);
     });
   else {
     change(d, 0, d.extent(0));
-    kernels::add_scaled_columns(ex, constant_like<0>(d, w.extent(1)), w, d, -1.0);
+    kernels::add_scaled_columns(ex, none, w, d, -2.0);
   }
 }
 
@@ -69,11 +61,10 @@ template <class Sums>
 /// f(1 / v) in scratch; NaN where v is 0, since that cannot be taken back.
 template <class Sums, class E, class V, class F>
 void with_inverse(E const& ex, std::string_view verb, V const& v, F const& f) {
-  scratch_block const memory(resource_of(ex), inverse_bytes<Sums>(v.extent(0), verb));
-  auto const inverse = view(reinterpret_cast<Sums*>(memory.data()), v.extent(0));
-  kernels::divide(ex, constant_like<1>(v, v.extent(0)), v, inverse, std::numeric_limits<double>::quiet_NaN());
+  call_scratch const memory(ex, inverse_bytes<Sums>(v.extent(0), verb));
+  auto const inverse = memory.template view<Sums>(v.extent(0));
+  kernels::divide(ex, none, v, inverse, std::numeric_limits<double>::quiet_NaN());
   f(as_const(inverse));
-  ex.fence();  // the scratch goes back
 }
 
 template <class E, class S, class Y, class Kept>
