@@ -87,17 +87,15 @@ GRAFT_FN bool is_packed(V const& v) {
 template <class Accumulate, class V>
 GRAFT_FN void load_four(V const& v, index_t i, index_t k, Accumulate (&out)[4]) {
 #if defined(__CUDA_ARCH__)
-  if constexpr (unit_stride_in<V, 1> && sizeof(typename V::value_type) <= 4) {
-    using value = typename V::value_type;
-    struct alignas(4 * sizeof(value)) four {
-      value element[4];
-    };
-    four const all = *reinterpret_cast<four const*>(&v(i, k));
-    for (int l = 0; l < 4; ++l) out[l] = load_as<Accumulate>(all.element[l]);
-    return;
-  }
-#endif
+  using value = typename V::value_type;
+  struct alignas(4 * sizeof(value)) four {
+    value element[4];
+  };
+  four const all = *reinterpret_cast<four const*>(&v(i, k));
+  for (int l = 0; l < 4; ++l) out[l] = load_as<Accumulate>(all.element[l]);
+#else
   for (int l = 0; l < 4; ++l) out[l] = load_as<Accumulate>(v(i, k + l));
+#endif
 }
 
 /// Terms of a sum: elements of row `row`, or of the rows of a tile.
