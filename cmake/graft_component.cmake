@@ -58,7 +58,6 @@ function(graft_component spec)
   if(c STREQUAL "cuda")
     set(verify OFF) # no C++: tests/cuda compiles each header alone
     if(GRAFT_WITH_CUDA)
-      enable_language(CUDA)
       graft_cuda_options(graft_cuda)
     endif()
   endif()

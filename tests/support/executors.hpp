@@ -33,16 +33,16 @@ struct on_wide_teams {
 /// Generic bodies as wide teams run them, on one thread.
 struct wide_reference {
   using space_type = graft::host_space;
+  static constexpr bool wide_teams = true;
   static constexpr int row_block = graft::reference::row_block;
   std::pmr::memory_resource* scratch = nullptr;
 
   [[nodiscard]] std::pmr::memory_resource* resource() const { return graft::reference{scratch}.resource(); }
-  [[nodiscard]] static constexpr std::size_t league_scratch(graft::index_t size, std::size_t bytes) {
-    return graft::reference::league_scratch(size, bytes);
-  }
+  /// Scratch of teams is not the resource's, as on devices.
+  [[nodiscard]] static constexpr std::size_t league_scratch(graft::index_t, std::size_t) { return 0; }
   template <class Body>
   void league(graft::index_t size, std::size_t bytes, Body const& body) const {
-    graft::reference{scratch}.league(size, bytes, on_wide_teams<Body>{body});
+    graft::reference{}.league(size, bytes, on_wide_teams<Body>{body});
   }
   void fence() const {}
 };
@@ -53,6 +53,7 @@ static_assert(graft::executor<wide_reference> && graft::wide_team<widened<graft:
 /// with more than one thread a team as wide teams do.
 struct kokkos_device_bodies {
   using space_type = graft::kokkos_executor<>::space_type;
+  static constexpr bool wide_teams = true;
   static constexpr int row_block = graft::kokkos_executor<>::row_block;
   graft::kokkos_executor<> kokkos;
 

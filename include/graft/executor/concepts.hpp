@@ -61,12 +61,14 @@ struct probe_region {
 ///
 ///     teams_at_once()              teams that run together: a verb with fewer tiles of rows may cut columns too
 ///     league_scratch(size, bytes)  bytes that a league takes from resource()
+///     wide_teams                   true: its teams are wide (see `wide_team`) and get the scratch that wide teams take
 ///     resource()                   a std::pmr::memory_resource* for scratch that a call needs between its leagues
 ///     scratch_left()               bytes that resource() can still give, where it is limited
 ///     ordered_scratch              true: scratch goes back without a fence, since only later leagues use it again
 ///     faults                       where a `fault_record` lies; needed where space_type is not the host's
 ///
-/// A body may have `verb`, a name for profilers, and `lanes()`, how many lanes a team of it can use.
+/// A body may have `verb`, a name for profilers, `lanes()`, how many lanes a team of it can use, and
+/// `unbounded_scratch`, true where its scratch grows with more than ranks and experts.
 template <class E>
 concept executor = std::copyable<E> && requires(E const& e) {
   typename E::space_type;
@@ -74,6 +76,11 @@ concept executor = std::copyable<E> && requires(E const& e) {
   e.league(index_t{}, std::size_t{}, detail::probe_body{});
   e.fence();
 };
+
+namespace detail {
+template <class E>
+inline constexpr bool has_wide_teams = requires { requires E::wide_teams; };
+}  // namespace detail
 
 /// Runs host bodies: `region(workers, f)` calls `f(worker)` on up to `workers` <= concurrency() threads at once, where
 /// worker has `index()`, `size()` and `barrier()`. No exception may leave `f`. `resource()` is where scratch comes from.

@@ -68,13 +68,15 @@ struct cuda_team {
   }
 };
 
-/// Every team of a league, one after the other by the blocks that there are. `global`: bytes of a block of scratch, or none.
-template <class Body, int Rows>
-__global__ void __launch_bounds__(most_threads)
-    cuda_league(Body const body, index_t const size, std::byte* const scratch, std::size_t const global) {
+/// Every team of a league, one after the other by the blocks that there are. `Global`: scratch of `bytes` a block in the
+/// executor's memory, not in shared memory.
+template <class Body, int Rows, bool Global>
+__global__ void __launch_bounds__(most_threads, 2)
+    cuda_league(Body const body, index_t const size, std::byte* const scratch, std::size_t const bytes) {
   extern __shared__ __align__(64) unsigned char graft_shared_memory[];
-  std::byte* const memory =
-      global == 0 ? reinterpret_cast<std::byte*>(graft_shared_memory) : scratch + blockIdx.x * global;
+  std::byte* memory = nullptr;
+  if constexpr (Global) memory = scratch + blockIdx.x * bytes;
+  else memory = reinterpret_cast<std::byte*>(graft_shared_memory);
   for (index_t rank = blockIdx.x; rank < size; rank += gridDim.x) {
     body(cuda_team<Rows>{rank, memory});
     __syncthreads();  // scratch is reused
@@ -97,10 +99,13 @@ inline void expects_cuda(cudaError_t error, std::string_view call) {
   expects_cuda(cudaDeviceGetAttribute(&value, attribute, device), "cudaDeviceGetAttribute");
   return value;
 }
+/// Shared memory that every kernel may have without being allowed more.
+inline constexpr std::size_t free_shared_memory = std::size_t{48} << 10U;
+
 /// Of the current device. The shared memory that kernels have without asking needs no question.
 [[nodiscard]] inline device_limits limits_of_device(std::size_t bytes) {
   device_limits limits;
-  limits.shared_of_block = std::size_t{48} << 10U;
+  limits.shared_of_block = free_shared_memory;
   if (bytes <= limits.shared_of_block) return limits;
   limits.shared_of_block = static_cast<std::size_t>(device_attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin));
   limits.processors = device_attribute(cudaDevAttrMultiProcessorCount);
@@ -123,6 +128,7 @@ inline void expects_cuda(cudaError_t error, std::string_view call) {
 struct cuda_stream_executor {
   using space_type = device_space;
   static constexpr int row_block = 4;
+  static constexpr bool wide_teams = true;
   static constexpr bool ordered_scratch = true;
 
   cudaStream_t stream = nullptr;
@@ -149,27 +155,12 @@ struct cuda_stream_executor {
                   "graft: bodies are parameters of kernels");
     if (size == 0) return;
     auto const launch = detail::shape_of_launch(size, bytes, detail::lanes_of(body), detail::limits_of_device(bytes));
-    detail::call_scratch const memory(*this, launch.scratch());
-    auto* const kernel = detail::cuda_league<Body, row_block>;
-    auto const what = [&] {
-      return detail::text("graft::", verb_of(body), ", a launch of ", launch.blocks, " blocks of ", launch.threads,
-                          " threads with ", launch.shared, " bytes of shared memory each");
-    };
-    cudaError_t error = cudaSuccess;
-    if (launch.shared > (std::size_t{48} << 10U))
-      error = cudaFuncSetAttribute(reinterpret_cast<void const*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                   static_cast<int>(launch.shared));
-    if (error != cudaSuccess) [[unlikely]]
-      detail::expects_cuda(error, what());
-    Body argument = body;
-    index_t teams = size;
-    std::byte* block = memory.data();
-    std::size_t global = launch.global;
-    void* arguments[] = {&argument, &teams, &block, &global};
-    error = cudaLaunchKernel(reinterpret_cast<void const*>(kernel), dim3(static_cast<unsigned>(launch.blocks)),
-                             dim3(static_cast<unsigned>(launch.threads)), arguments, launch.shared, stream);
-    if (error != cudaSuccess) [[unlikely]]
-      detail::expects_cuda(error, what());
+    if constexpr (detail::has_unbounded_scratch<Body>)
+      if (launch.global != 0) return run<true>(body, size, launch);
+    if (launch.global != 0) [[unlikely]]
+      detail::raise(argument_error(detail::text("graft::", verb_of(body), ": a team needs ", bytes,
+                                                " bytes of scratch, more than a block of this device can have")));
+    run<false>(body, size, launch);
   }
   /// Waits for all that was enqueued on the stream.
   void fence() const {
@@ -178,6 +169,27 @@ struct cuda_stream_executor {
   }
 
  private:
+  template <bool Global, class Body>
+  void run(Body const& body, index_t size, detail::launch_shape const& launch) const {
+    detail::call_scratch const memory(*this, launch.scratch());
+    auto const* const kernel = reinterpret_cast<void const*>(detail::cuda_league<Body, row_block, Global>);
+    cudaError_t error = cudaSuccess;
+    if (launch.shared > detail::free_shared_memory)
+      error =
+          cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(launch.shared));
+    if (error == cudaSuccess) {
+      Body argument = body;
+      std::byte* block = memory.data();
+      std::size_t bytes = launch.global;
+      void* arguments[] = {&argument, &size, &block, &bytes};
+      error = cudaLaunchKernel(kernel, dim3(static_cast<unsigned>(launch.blocks)),
+                               dim3(static_cast<unsigned>(launch.threads)), arguments, launch.shared, stream);
+    }
+    if (error != cudaSuccess) [[unlikely]]
+      detail::expects_cuda(
+          error, detail::text("graft::", verb_of(body), ", a launch of ", launch.blocks, " blocks of ", launch.threads,
+                              " threads with ", launch.shared, " bytes of shared memory each"));
+  }
   template <class Body>
   [[nodiscard]] static constexpr std::string_view verb_of(Body const& body) {
     if constexpr (requires { body.verb; }) return body.verb;

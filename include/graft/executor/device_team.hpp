@@ -47,6 +47,9 @@ GRAFT_FN void sums_of_thread(int q, index_t k0, index_t k1, W const& w, X const&
           for (int l = 0; l < thread_lanes; ++l) lane[t][l] = std::fma(e[t][l], f[l], lane[t][l]);
       }
     }
+#if defined(__CUDA_ARCH__)
+#pragma unroll 1
+#endif
   for (; k < whole; k += 16)
     for (int l = 0; l < thread_lanes; ++l) {
       Accumulate const f = w(k + l);

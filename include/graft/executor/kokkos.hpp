@@ -183,6 +183,7 @@ struct kokkos_executor {
   /// Devices: where data faults are written; see `fault_record`.
   fault_record* faults = nullptr;
 
+  static constexpr bool wide_teams = !on_host;
   static constexpr bool ordered_scratch = !on_host;
   [[nodiscard]] std::pmr::memory_resource* resource() const {
     if constexpr (on_host) return scratch != nullptr ? scratch : std::pmr::get_default_resource();

@@ -45,13 +45,17 @@ struct launch_shape {
     launch.shared = bytes;
     return launch;
   }
-  // As many as are resident at once: more would only need more memory.
-  index_t const resident = index_t{limits.processors} * (limits.threads_of_processor / launch.threads);
+  // As many as are resident at once, whatever their size: more would only need more memory.
+  index_t const resident = index_t{limits.processors} * (limits.threads_of_processor / most_threads);
   if (launch.blocks > resident) launch.blocks = resident < 1 ? 1 : resident;
   launch.global = scratch_size(1, static_cast<index_t>(bytes), 1, "a league");
   static_cast<void>(checked_product(launch.blocks, static_cast<index_t>(launch.global), "a league"));
   return launch;
 }
+
+/// Its teams may need more scratch than a processor has: then it lies in the executor's. Of other bodies that is refused.
+template <class Body>
+inline constexpr bool has_unbounded_scratch = requires { requires Body::unbounded_scratch; };
 
 /// Lanes that a team of this body can use; all that there are where it does not say.
 template <class Body>

@@ -28,18 +28,25 @@ GRAFT_FN void expand_tile(Team const& tm, row_tile<Team::row_block> const& rows,
     index_t const o = first + i;
     Accumulate sum[R];
     for (int t = 0; t < R; ++t) sum[t] = from_zero ? Accumulate{0} : load_as<Accumulate>(y(rows.row[t], o));
-    chain_short_axis(b.extent(1), v, [&](index_t j) { return load_as<Accumulate>(b(o, j)); }, sum);
-    for (int t = 0; t < rows.count; ++t) {
+    chain_short_axis(b.extent(1), v, terms_of<Accumulate>(b, o), sum);
+    each_row<R>(rows.count, [&](int t) {
       Accumulate value = sum[t];
       if constexpr (from_zero)
         value = std::fma(factor<Accumulate>(delta, o), value, load_as<Accumulate>(y(rows.row[t], o)));
       if constexpr (!std::is_same_v<Result, none_t>) value = factor<Accumulate>(result, o) * value;
       y(rows.row[t], o) = store_as<typename Y::value_type>(value);
-    }
+    });
   });
 }
 
-/// Generic body: a tile of rows and columns.
+/// v of a tile of rows, rank by rank: in a team's scratch it is read as one vector for each rank.
+template <int R, class Accumulate>
+struct tile_of_v {
+  Accumulate const* data;
+  GRAFT_FN Accumulate operator()(int t, index_t j) const { return data[j * R + t]; }
+};
+
+/// Generic body: a tile of rows and columns. Wide teams take v from scratch, when it is one chunk.
 template <class V, class B, class Y, class Accumulate>
 struct expand_add_body {
   static constexpr std::string_view verb = "expand_add";
@@ -50,10 +57,27 @@ struct expand_add_body {
 
   template <class Team>
   GRAFT_FN void operator()(Team const& tm) const {
-    grid_tile<Team::row_block> const tile(tm.league_rank(), v.extent(0), y.extent(1), column_tile);
-    expand_tile<Accumulate>(
-        tm, tile.rows, tile.first, tile.count,
-        [&](int t, index_t j) { return scale * load_as<Accumulate>(v(tile.rows.row[t], j)); }, b, y);
+    constexpr int R = Team::row_block;
+    grid_tile<R> const tile(tm.league_rank(), v.extent(0), y.extent(1), column_tile);
+    auto const scaled = [&](index_t t, index_t j) { return scale * load_as<Accumulate>(v(tile.rows.row[t], j)); };
+    if constexpr (wide_team<Team>)
+      if (index_t const r = v.extent(1); r <= kernels::chunk) {
+        auto* const staged = tm.template scratch<Accumulate>(R * r);
+        tm.vector(R * r, [&](index_t i) {
+          auto const [t, j] = place_in_scratch(i, r);
+          staged[j * R + t] = scaled(t, j);
+        });
+        tm.barrier();
+        expand_tile<Accumulate>(tm, tile.rows, tile.first, tile.count, tile_of_v<R, Accumulate>{staged}, b, y);
+        return;
+      }
+    expand_tile<Accumulate>(tm, tile.rows, tile.first, tile.count, scaled, b, y);
+  }
+  /// Bytes of scratch of a team.
+  template <class E>
+  [[nodiscard]] static constexpr std::size_t scratch(index_t r) {
+    if (!has_wide_teams<E> || r > kernels::chunk) return 0;
+    return sizeof(Accumulate) * static_cast<std::size_t>(E::row_block * r);
   }
 };
 }  // namespace GRAFT_TARGET
@@ -91,9 +115,9 @@ struct expand_add_fn {
   void generic(E const& ex, V const& v, B const& b, Y const& y, scaling scale = 1.0) const {
     using accumulate = accumulate_t<typename V::value_type, typename B::value_type, typename Y::value_type>;
     expects(v, b, y);
-    using graft::detail::tiles;
-    ex.league(tiles(v.extent(0), E::row_block) * tiles(y.extent(1), graft::detail::column_tile), 0,
-              graft::detail::expand_add_body<V, B, Y, accumulate>{v, b, y, static_cast<accumulate>(scale.value())});
+    using body = graft::detail::expand_add_body<V, B, Y, accumulate>;
+    ex.league(teams<E>(v, y), body::template scratch<E>(v.extent(1)),
+              body{v, b, y, static_cast<accumulate>(scale.value())});
   }
 
   template <class E, class V, class B, class Y>
@@ -113,11 +137,19 @@ struct expand_add_fn {
   [[nodiscard]] std::size_t scratch_bytes(E const& ex, V const& v, B const& b, Y const& y, scaling scale = 1.0) const {
     expects(v, b, y);
     using chosen_body = override_for<expand_add_fn, E, V, B, Y>;
-    if constexpr (chosen_body::which == body::generic) return 0;
-    else return chosen_body::scratch_bytes(ex, v, b, y, scale);
+    if constexpr (chosen_body::which == body::generic) {
+      using accumulate = accumulate_t<typename V::value_type, typename B::value_type, typename Y::value_type>;
+      using team_body = graft::detail::expand_add_body<V, B, Y, accumulate>;
+      return graft::detail::league_bytes(ex, teams<E>(v, y), team_body::template scratch<E>(v.extent(1)));
+    } else return chosen_body::scratch_bytes(ex, v, b, y, scale);
   }
 
  private:
+  template <class E, class V, class Y>
+  [[nodiscard]] static index_t teams(V const& v, Y const& y) {
+    return graft::detail::tiles(v.extent(0), E::row_block) *
+           graft::detail::tiles(y.extent(1), graft::detail::column_tile);
+  }
   template <class V, class B, class Y>
   static void expects(V const& v, B const& b, Y const& y) {
     constexpr std::string_view verb = "kernels::expand_add";

@@ -54,18 +54,62 @@ struct low_rank_add_body {
     row_tile<R> const tile(tm.league_rank(), x.extent(0));
     index_t const r = a.extent(0);
     auto* const v = tm.template scratch<Accumulate>(R * r);
-    tm.groups(r, [&](index_t j) {
-      Accumulate sum[R];
-      sum_long_axis(
-          tm, x.extent(1), [&](index_t k) { return load_as<Accumulate>(a(j, k)); },
-          [&](int t, index_t k) { return load_as<Accumulate>(x(tile.row[t], k)); }, sum);
-      tm.once([&] {
-        for (int t = 0; t < R; ++t) v[t * r + j] = scaled_rank(factors.rank, j, scale * sum[t]);
+    if constexpr (wide_team<Team>) shrink_chunks(tm, tile, v);
+    else
+      tm.groups(r, [&](index_t j) {
+        Accumulate sum[R];
+        sum_long_axis(tm, x.extent(1), terms_of<Accumulate>(a, j), terms_of<Accumulate>(x, tile), sum);
+        tm.once([&] {
+          for (int t = 0; t < R; ++t) v[j * R + t] = scaled_rank(factors.rank, j, scale * sum[t]);
+        });
       });
-    });
     tm.barrier();
-    expand_tile<Accumulate>(
-        tm, tile, 0, y.extent(1), [&](int t, index_t j) { return v[t * r + j]; }, b, y, factors.delta, factors.result);
+    expand_tile<Accumulate>(tm, tile, 0, y.extent(1), tile_of_v<R, Accumulate>{v}, b, y, factors.delta, factors.result);
+  }
+
+  /// Numbers of scratch of a team: v, and the dots of the chunks that are taken side by side.
+  template <class E>
+  [[nodiscard]] static constexpr index_t scratch(index_t r, index_t n) {
+    return E::row_block * r * (has_wide_teams<E> ? 1 + chunks_at_once(r, n) : 1);
+  }
+
+ private:
+  /// Chunks whose dots groups take side by side: enough for sixty-four groups.
+  [[nodiscard]] GRAFT_FN static constexpr index_t chunks_at_once(index_t r, index_t n) {
+    index_t const wanted = r < 64 ? 64 / (r < 1 ? 1 : r) : 1;
+    index_t const chunks = tiles(n, kernels::chunk);
+    return wanted < chunks ? wanted : chunks;
+  }
+  /// The same sums by more groups than there are ranks.
+  template <class Team>
+  GRAFT_FN void shrink_chunks(Team const& tm, row_tile<Team::row_block> const& tile, Accumulate* v) const {
+    constexpr int R = Team::row_block;
+    index_t const r = a.extent(0);
+    index_t const n = x.extent(1);
+    index_t const step = chunks_at_once(r, n);
+    auto* const part = v + R * r;  // [step, r, R]
+    tm.vector(R * r, [&](index_t i) { v[i] = Accumulate{0}; });
+    for (index_t q0 = 0; q0 * kernels::chunk < n; q0 += step) {
+      index_t const some = tile_extent(tiles(n, kernels::chunk), q0, step);
+      tm.groups(r * some, [&](index_t i) {
+        auto const [q, j] = place_in_scratch(i, r);
+        index_t const k0 = (q0 + q) * kernels::chunk;
+        Accumulate sum[R];
+        tm.dot(k0, k0 + tile_extent(n, k0, kernels::chunk), terms_of<Accumulate>(a, j), terms_of<Accumulate>(x, tile),
+               sum);
+        tm.once([&] {
+          for (int t = 0; t < R; ++t) part[(q * r + j) * R + t] = sum[t];
+        });
+      });
+      tm.barrier();
+      tm.vector(R * r, [&](index_t i) {
+        Accumulate sum = v[i];
+        for (index_t q = 0; q < some; ++q) sum = q0 + q == 0 ? part[i] : sum + part[q * R * r + i];
+        v[i] = sum;
+      });
+      tm.barrier();
+    }
+    tm.vector(R * r, [&](index_t i) { v[i] = scaled_rank(factors.rank, i / R, scale * v[i]); });
   }
 };
 
@@ -78,23 +122,26 @@ struct low_rank_chunks_body {
   A a;
   Accumulate* part;
 
+  /// Groups of four threads, where a group is four.
+  [[nodiscard]] constexpr index_t lanes() const {
+    return group_threads * (a.extent(0) < rank_tile ? a.extent(0) : rank_tile);
+  }
   template <class Team>
   GRAFT_FN void operator()(Team const& tm) const {
     constexpr int R = Team::row_block;
     index_t const r = a.extent(0);
     index_t const chunks = tiles(x.extent(1), kernels::chunk);
-    index_t const q = tm.league_rank() % chunks;
-    grid_tile<R> const tile(tm.league_rank() / chunks, x.extent(0), r, rank_tile);
+    index_t const place = quotient(tm.league_rank(), chunks);
+    index_t const q = tm.league_rank() - place * chunks;
+    grid_tile<R> const tile(place, x.extent(0), r, rank_tile);
     index_t const k0 = q * kernels::chunk;
     tm.groups(tile.count, [&](index_t i) {
       index_t const j = tile.first + i;
       Accumulate sum[R];
-      tm.dot(
-          k0, k0 + tile_extent(x.extent(1), k0, kernels::chunk),
-          [&](index_t k) { return load_as<Accumulate>(a(j, k)); },
-          [&](int t, index_t k) { return load_as<Accumulate>(x(tile.rows.row[t], k)); }, sum);
+      tm.dot(k0, k0 + tile_extent(x.extent(1), k0, kernels::chunk), terms_of<Accumulate>(a, j),
+             terms_of<Accumulate>(x, tile.rows), sum);
       tm.once([&] {
-        for (int t = 0; t < tile.rows.count; ++t) part[(q * x.extent(0) + tile.rows.row[t]) * r + j] = sum[t];
+        each_row<R>(tile.rows.count, [&](int t) { part[(q * x.extent(0) + tile.rows.row[t]) * r + j] = sum[t]; });
       });
     });
   }
@@ -118,17 +165,17 @@ struct low_rank_columns_body {
     grid_tile<R> const tile(tm.league_rank(), y.extent(0), y.extent(1), column_tile);
     auto* const v = tm.template scratch<Accumulate>(R * r);
     tm.vector(R * r, [&](index_t i) {
+      auto const [t, j] = place_in_scratch(i, r);
       Accumulate sum{0};
       for (index_t q = 0; q < chunks; ++q) {
-        Accumulate const next = part[(q * y.extent(0) + tile.rows.row[i / r]) * r + i % r];
+        Accumulate const next = part[(q * y.extent(0) + tile.rows.row[t]) * r + j];
         sum = q == 0 ? next : sum + next;
       }
-      v[i] = scaled_rank(factors.rank, i % r, scale * sum);
+      v[j * R + t] = scaled_rank(factors.rank, j, scale * sum);
     });
     tm.barrier();
-    expand_tile<Accumulate>(
-        tm, tile.rows, tile.first, tile.count, [&](int t, index_t j) { return v[t * r + j]; }, b, y, factors.delta,
-        factors.result);
+    expand_tile<Accumulate>(tm, tile.rows, tile.first, tile.count, tile_of_v<R, Accumulate>{v}, b, y, factors.delta,
+                            factors.result);
   }
 };
 }  // namespace GRAFT_TARGET
@@ -244,7 +291,7 @@ struct low_rank_add_fn {
     index_t chunks = 0;     // two:
     index_t first = 0;      // teams,
     index_t second = 0;     // and again
-    std::size_t team = 0;   // bytes: v of a tile of rows
+    std::size_t team = 0;   // bytes of a team
     std::size_t parts = 0;  // bytes: the dots of every chunk
 
     template <class E, class X, class A, class Y>
@@ -255,10 +302,12 @@ struct low_rank_add_fn {
       chunks = tiles(x.extent(1), chunk);
       first = rows * tiles(r, graft::detail::rank_tile) * chunks;
       second = rows * tiles(y.extent(1), graft::detail::column_tile);
-      team = sizeof(Accumulate) * static_cast<std::size_t>(E::row_block * r);
+      using one = graft::detail::low_rank_add_body<X, A, A, Y, low_rank_factors<>, Accumulate>;
       parts = sizeof(Accumulate) * static_cast<std::size_t>(chunks * x.extent(0) * r);
       two = rows < graft::detail::teams_at_once(ex) && rows < second && first > 0 &&
             graft::detail::has_call_scratch(ex, parts);
+      team = sizeof(Accumulate) *
+             static_cast<std::size_t>(two ? E::row_block * r : one::template scratch<E>(r, x.extent(1)));
     }
   };
   template <class X, class A, class B, class Y, class F>

@@ -64,9 +64,7 @@ struct row_norms_body {
           index_t const o = tile.row[t];
           Accumulate sum[1];
           if constexpr (std::is_same_v<Base, none_t>)
-            sum_long_axis(
-                tm, n, [&](index_t k) { return load_as<Accumulate>(w(o, k)); },
-                [&](int, index_t k) { return load_as<Accumulate>(w(o, k)); }, sum);
+            sum_long_axis(tm, n, terms_of<Accumulate>(w, o), terms_of<Accumulate>(w, row_tile<1>(o, w.extent(0))), sum);
           else sum[0] = load_as<Accumulate>(base(o)) * load_as<Accumulate>(base(o));
           tm.once([&] { ww[t] = sum[0]; });
         }
@@ -75,9 +73,7 @@ struct row_norms_body {
       if constexpr (has_update) {
         Accumulate dots[R];
         Accumulate products[R];
-        sum_long_axis(
-            tm, n, [&](index_t k) { return load_as<Accumulate>(a(j, k)); },
-            [&](int t, index_t k) { return load_as<Accumulate>(w(tile.row[t], k)); }, dots);
+        sum_long_axis(tm, n, terms_of<Accumulate>(a, j), terms_of<Accumulate>(w, tile), dots);
         sum_long_axis(
             tm, r, [&](index_t i) { return gram[j * r + i]; },
             [&](int t, index_t i) { return load_as<Accumulate>(b(tile.row[t], i)); }, products);

@@ -19,6 +19,7 @@
 #include <graft/config.hpp>
 #include <graft/contracts.hpp>
 #include <graft/executor/concepts.hpp>
+#include <graft/executor/device_team.hpp>
 
 namespace graft::inline GRAFT_CONTRACT {
 namespace kernels {
@@ -29,6 +30,23 @@ inline constexpr index_t chunk = 512;
 namespace detail {
 
 GRAFT_FN constexpr index_t tiles(index_t extent, index_t block) { return (extent + block - 1) / block; }
+
+/// a / b of numbers that are not negative. Where 32 bits hold them it is 32 bits wide: on devices 64 are ten times the work.
+GRAFT_FN constexpr index_t quotient(index_t a, index_t b) {
+#if defined(__CUDA_ARCH__)
+  if (((a | b) >> 32U) == 0) return static_cast<index_t>(static_cast<std::uint32_t>(a) / static_cast<std::uint32_t>(b));
+#endif
+  return a / b;
+}
+
+/// i / n and i % n where what is counted lies in a team's scratch, so that 32 bits hold both.
+struct place_in_scratch {
+  std::int32_t row;
+  std::int32_t column;
+  GRAFT_FN place_in_scratch(index_t i, index_t n)
+      : row(static_cast<std::int32_t>(i) / static_cast<std::int32_t>(n)),
+        column(static_cast<std::int32_t>(i) - row * static_cast<std::int32_t>(n)) {}
+};
 
 /// Elements of the tile that begins at `first`.
 GRAFT_FN constexpr index_t tile_extent(index_t extent, index_t first, index_t block) {
@@ -69,8 +87,12 @@ struct grid_tile {
   index_t count;
 
   GRAFT_FN grid_tile(index_t tile, index_t all_rows, index_t extent, index_t block)
-      : rows(tile / tiles(extent, block), all_rows),
-        first(tile % tiles(extent, block) * block),
+      : grid_tile(quotient(tile, tiles(extent, block)), tile, all_rows, extent, block) {}
+
+ private:
+  GRAFT_FN grid_tile(index_t row, index_t tile, index_t all_rows, index_t extent, index_t block)
+      : rows(row, all_rows),
+        first((tile - row * tiles(extent, block)) * block),
         count(tile_extent(extent, first, block)) {}
 };
 
@@ -152,7 +174,16 @@ GRAFT_FN void chain_short_axis(index_t r, V const& v, W const& w, Accumulate (&s
     index_t const j1 = j0 + kernels::chunk < r ? j0 + kernels::chunk : r;
     Accumulate part[R];
     for (int t = 0; t < R; ++t) part[t] = j0 == 0 ? sum[t] : Accumulate{0};
-    for (index_t j = j0; j < j1; ++j) {
+    index_t j = j0;
+    if constexpr (comes_in_fours<W>)
+      if (w.packed())
+        for (; j + 4 <= j1; j += 4) {
+          Accumulate f[4];
+          w.four(j, f);
+          for (int l = 0; l < 4; ++l)
+            for (int t = 0; t < R; ++t) part[t] = std::fma(v(t, j + l), f[l], part[t]);
+        }
+    for (; j < j1; ++j) {
       Accumulate const f = w(j);
       for (int t = 0; t < R; ++t) part[t] = std::fma(v(t, j), f, part[t]);
     }

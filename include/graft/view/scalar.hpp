@@ -36,7 +36,8 @@ struct __attribute__((may_alias)) bfloat16 {
   }
 };
 
-/// IEEE binary16. Same rounding rules; the bits are those of VCVTPS2PH and VCVTPH2PS.
+/// IEEE binary16. Same rounding rules; the bits are those of VCVTPS2PH and VCVTPH2PS. A GPU's own conversions give the same bits,
+/// but for the payload of a NaN.
 struct __attribute__((may_alias)) float16 {
   std::uint16_t bits;
 
@@ -51,6 +52,13 @@ struct __attribute__((may_alias)) float16 {
 
  private:
   GRAFT_FN static constexpr std::uint16_t narrow(float f) {
+#if defined(__CUDA_ARCH__)
+    if (!std::is_constant_evaluated()) {
+      std::uint16_t h;
+      asm("cvt.rn.f16.f32 %0, %1;" : "=h"(h) : "f"(f));
+      return h;
+    }
+#endif
     auto const u = std::bit_cast<std::uint32_t>(f);
     auto const sign = static_cast<std::uint16_t>((u >> 16U) & 0x8000U);
     std::uint32_t const a = u & 0x7fffffffU;
@@ -69,6 +77,13 @@ struct __attribute__((may_alias)) float16 {
     return static_cast<std::uint16_t>(sign | ((a - 0x38000000U + 0xfffU + ((a >> 13U) & 1U)) >> 13U));
   }
   GRAFT_FN static constexpr float widen(std::uint16_t h) {
+#if defined(__CUDA_ARCH__)
+    if (!std::is_constant_evaluated()) {
+      float f;
+      asm("cvt.f32.f16 %0, %1;" : "=f"(f) : "h"(h));
+      return f;
+    }
+#endif
     std::uint32_t const sign = (std::uint32_t{h} & 0x8000U) << 16U;
     std::uint32_t const e = (std::uint32_t{h} >> 10U) & 0x1fU;
     std::uint32_t const m = std::uint32_t{h} & 0x3ffU;
