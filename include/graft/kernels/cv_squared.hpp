@@ -22,7 +22,7 @@ enum class variance : std::uint8_t { population, unbiased };
 namespace detail {
 inline namespace GRAFT_TARGET {
 
-/// One lane, in fp64.
+/// One team, in fp64: every lane adds all up, in order.
 template <class V, class L, class DV>
 struct cv_squared_body {
   static constexpr std::string_view verb = "cv_squared";
@@ -35,11 +35,6 @@ struct cv_squared_body {
 
   template <class Team>
   GRAFT_FN void operator()(Team const& tm) const {
-    tm.groups(1, [&](index_t) { tm.once([&] { run(); }); });
-  }
-
- private:
-  GRAFT_FN void run() const {
     auto const n = static_cast<double>(v.extent(0));
     double sum = 0;
     for (index_t e = 0; e < v.extent(0); ++e) sum = sum + load_as<double>(v(e));
@@ -53,15 +48,18 @@ struct cv_squared_body {
     double const below = std::fma(mean, mean, epsilon);
     if (!(below > 0.0)) return;
     if constexpr (!std::is_same_v<L, none_t>)
-      loss(0) = store_as<typename L::value_type>(std::fma(weight, var / below, load_as<double>(loss(0))));
+      tm.vector(1, [&](index_t i) {
+        loss(i) = store_as<typename L::value_type>(std::fma(weight, var / below, load_as<double>(loss(i))));
+      });
     if constexpr (!std::is_same_v<DV, none_t>) {
       double const of_mean = var / below * (2.0 * mean / (n * below));
-      for (index_t e = 0; e < v.extent(0); ++e) {
+      tm.vector(v.extent(0), [&](index_t e) {
         double const d = std::fma(2.0 / (divisor * below), load_as<double>(v(e)) - mean, -of_mean);
         dv(e) = store_as<typename DV::value_type>(std::fma(weight, d, load_as<double>(dv(e))));
-      }
+      });
     }
   }
+  [[nodiscard]] index_t lanes() const { return v.extent(0); }
 };
 
 }  // namespace GRAFT_TARGET
@@ -74,7 +72,7 @@ inline namespace GRAFT_TARGET {
 ///
 /// Shapes       v[E] in; loss[1], dv[E] in and out, or `none`. Any strides, any scalars; computed in fp64, in order.
 /// Aliasing     loss and dv may not overlap anything else.
-/// Cost         about 8 E flops, by one lane.
+/// Cost         about 8 E flops.
 /// Errors       shape_error, argument_error; nothing is written then.
 /// Source       Shazeer et al. 2017 (arXiv 1701.06538), equation 7, with epsilon as in common implementations.
 struct cv_squared_fn {

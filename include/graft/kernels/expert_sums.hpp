@@ -31,7 +31,8 @@ GRAFT_FN bool counts_token(M const& mask, index_t t) {
   else return mask(t % mask.extent(0)) != 0;
 }
 
-/// Generic body: 512 tokens a team, in order; part[team, E].
+/// Generic body: 512 tokens a team, in order; part[team, E]. Of wide teams a lane adds the choices of its expert, from tiles of pairs
+/// in scratch.
 template <class Ids, class W, class M, class Accumulate>
 struct expert_sums_body {
   static constexpr std::string_view verb = "expert_sums";
@@ -46,24 +47,67 @@ struct expert_sums_body {
   GRAFT_FN void operator()(Team const& tm) const {
     index_t const first = tm.league_rank() * kernels::chunk;
     Accumulate* const mine = part + tm.league_rank() * experts;
+    index_t const last = first + tile_extent(ids.extent(0), first, kernels::chunk);
     tm.vector(experts, [&](index_t e) { mine[e] = Accumulate{0}; });
     tm.barrier();
-    tm.groups(1, [&](index_t) {
-      tm.once([&] {
-        for (index_t t = first; t < first + tile_extent(ids.extent(0), first, kernels::chunk); ++t) add(t, mine);
+    if constexpr (wide_team<Team>) {
+      index_t const k = ids.extent(1);
+      index_t const block = tokens_at_once(k);
+      auto* const expert = tm.template scratch<index_t>(block * k * 2);
+      auto* const weight = reinterpret_cast<Accumulate*>(expert + block * k);
+      for (index_t t0 = first; t0 < last; t0 += block) {
+        index_t const tokens = tile_extent(last, t0, block);
+        tm.vector(tokens, [&](index_t i) {
+          for (index_t s = 0; s < k; ++s) expert[i * k + s] = -1;
+          each_choice(t0 + i, [&](index_t s, index_t e) {
+            expert[i * k + s] = e;
+            if constexpr (!std::is_same_v<W, none_t>) weight[i * k + s] = weight_of(t0 + i, s);
+          });
+        });
+        tm.barrier();
+        tm.vector(experts, [&](index_t e) {
+          Accumulate sum = mine[e];
+          for (index_t i = 0; i < tokens * k; ++i)
+            if (expert[i] == e) {
+              if constexpr (std::is_same_v<W, none_t>) sum = sum + Accumulate{1};
+              else sum = sum + weight[i];
+            }
+          mine[e] = sum;
+        });
+        tm.barrier();
+      }
+    } else {
+      tm.groups(1, [&](index_t) {
+        tm.once([&] {
+          for (index_t t = first; t < last; ++t)
+            each_choice(t, [&](index_t s, index_t e) { mine[e] = mine[e] + weight_of(t, s); });
+        });
       });
-    });
+    }
+  }
+  static std::size_t scratch(index_t k) {
+    return 2 * sizeof(index_t) * static_cast<std::size_t>(tokens_at_once(k) * k);
   }
 
  private:
-  GRAFT_FN void add(index_t t, Accumulate* mine) const {
+  /// Tokens of a tile of at most 2048 pairs, or of one token.
+  [[nodiscard]] GRAFT_FN static constexpr index_t tokens_at_once(index_t k) {
+    index_t const fit = 2048 / (k < 1 ? 1 : k);
+    return fit < 1 ? 1 : fit < kernels::chunk ? fit : kernels::chunk;
+  }
+  [[nodiscard]] GRAFT_FN Accumulate weight_of(index_t t, index_t s) const {
+    if constexpr (std::is_same_v<W, none_t>) return Accumulate{1};
+    else return load_as<Accumulate>(weights(t, s));
+  }
+  /// f(choice, expert) for what is counted of token t.
+  template <class F>
+  GRAFT_FN void each_choice(index_t t, F const& f) const {
     bool right = true;
+    bool const counted = counts_token(mask, t);
     for (index_t s = 0; s < ids.extent(1); ++s) {
       auto const e = static_cast<index_t>(ids(t, s));
       right = right && e >= -1 && e < experts;
-      if (e < 0 || e >= experts || !counts_token(mask, t)) continue;
-      if constexpr (std::is_same_v<W, none_t>) mine[e] = mine[e] + Accumulate{1};
-      else mine[e] = mine[e] + load_as<Accumulate>(weights(t, s));
+      if (counted && e >= 0 && e < experts) f(s, e);
     }
     if (!right) codes.set(t, gate_fault::bad_id);
   }
@@ -136,7 +180,8 @@ inline namespace GRAFT_TARGET {
 ///              sums[E] in and out. Any strides; fp32, or fp64 when one is `double`. Ids of -1 are not counted.
 /// Order        tokens in order per 512, then these sums in order.
 /// Aliasing     sums may not overlap anything else.
-/// Cost         T k additions. Scratch: E numbers for 512 tokens, and 4 T bytes.
+/// Cost         T k additions. Scratch: E numbers for 512 tokens, and 4 T bytes; 16 bytes a team for each of
+///              2048 pairs, or of those of a token.
 /// Errors       shape_error, argument_error; nothing is written then. data_error names the lowest token with an id outside [-1, E);
 ///              such ids are not counted.
 struct expert_sums_fn {
@@ -165,9 +210,8 @@ struct expert_sums_fn {
                                        graft::detail::checked_product(parts, sums.extent(0), "kernels::expert_sums")));
       auto* const part = reinterpret_cast<accumulate*>(memory.data());
       graft::detail::with_own_codes(ex, verb, ids.extent(0), true, [&](graft::detail::gate_codes const& codes) {
-        ex.league(
-            parts, 0,
-            graft::detail::expert_sums_body<Ids, W, M, accumulate>{ids, weights, mask, sums.extent(0), part, codes});
+        using body = graft::detail::expert_sums_body<Ids, W, M, accumulate>;
+        ex.league(parts, body::scratch(ids.extent(1)), body{ids, weights, mask, sums.extent(0), part, codes});
         ex.league(graft::detail::tiles(sums.extent(0), graft::detail::column_tile), 0,
                   graft::detail::add_parts_body<S, accumulate>{part, parts, sums});
       });

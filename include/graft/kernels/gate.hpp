@@ -36,37 +36,66 @@ GRAFT_FN Accumulate tamed(gate_rule const& rule, Accumulate z) {
   return z != z ? -std::numeric_limits<Accumulate>::infinity() : z > most ? most : z;
 }
 
-/// What is wrong with a row of logits, and its largest.
+/// The largest of numbers seen, and whether NaN was among them: in any order the same.
 template <class Accumulate>
 struct row_look {
-  gate_fault fault = gate_fault::right;
   Accumulate largest = -std::numeric_limits<Accumulate>::infinity();
-};
-template <class Accumulate, class Z>
-GRAFT_FN row_look<Accumulate> look_at_row(index_t n, Z const& z) {
-  row_look<Accumulate> look;
   bool nan = false;
-  for (index_t e = 0; e < n; ++e) {
-    Accumulate const value = z(e);
+
+  GRAFT_FN void see(Accumulate value) {
     nan = nan || value != value;
-    if (value > look.largest) look.largest = value;
+    if (value > largest) largest = value;
   }
-  constexpr Accumulate inf = std::numeric_limits<Accumulate>::infinity();
-  if (nan) look.fault = gate_fault::nan;
-  else if (look.largest == inf) look.fault = gate_fault::infinite;
-  else if (look.largest == -inf) look.fault = gate_fault::none_left;
+  GRAFT_FN void see(row_look const& other) {
+    nan = nan || other.nan;
+    if (other.largest > largest) largest = other.largest;
+  }
+  /// What is wrong with a row of logits.
+  [[nodiscard]] GRAFT_FN gate_fault fault() const {
+    constexpr Accumulate inf = std::numeric_limits<Accumulate>::infinity();
+    return nan               ? gate_fault::nan
+           : largest == inf  ? gate_fault::infinite
+           : largest == -inf ? gate_fault::none_left
+                             : gate_fault::right;
+  }
+};
+/// Of z(first), z(first + step), ... below n.
+template <class Accumulate, class Z>
+GRAFT_FN row_look<Accumulate> look_at_row(index_t n, Z const& z, index_t first = 0, index_t step = 1) {
+  row_look<Accumulate> look;
+  for (index_t e = first; e < n; e += step) look.see(z(e));
   return look;
 }
 
+/// Lanes that share a row out between them.
+inline constexpr index_t row_parts = 16;
+
+/// Of z(0), ..., z(n - 1), which all lanes see, for every lane. `part` holds row_parts looks. Lanes may still read when it returns.
+template <class Accumulate, class Team, class Z>
+GRAFT_FN row_look<Accumulate> look_at_row(Team const& tm, index_t n, Z const& z, row_look<Accumulate>* part) {
+  if constexpr (wide_team<Team>)
+    if (n > row_parts) {
+      tm.vector(row_parts, [&](index_t l) { part[l] = look_at_row<Accumulate>(n, z, l, row_parts); });
+      tm.barrier();
+      row_look<Accumulate> look;
+      for (index_t l = 0; l < row_parts; ++l) look.see(part[l]);
+      return look;
+    }
+  return look_at_row<Accumulate>(n, z);
+}
+/// Numbers that take the room of row_parts looks: one of them is two.
+inline constexpr index_t looks_room = 2 * row_parts;
+static_assert(sizeof(row_look<float>) == 2 * sizeof(float) && sizeof(row_look<double>) == 2 * sizeof(double));
+
 /// Takes the groups out that are not among the rule's best: their score is the sum of their two largest choice scores (their
-/// largest, where scores are a softmax); ties to the lower group.
-template <class Accumulate>
-GRAFT_FN void limit_to_groups(gate_rule const& rule, index_t n, Accumulate const* choice, Accumulate* group,
-                              order_key<Accumulate>* key) {
+/// largest, where scores are a softmax); ties to the lower group. A lane has a group; all lanes see the keys that are left.
+template <class Team, class Accumulate>
+GRAFT_FN void limit_to_groups(Team const& tm, gate_rule const& rule, index_t n, Accumulate const* choice,
+                              Accumulate* group, order_key<Accumulate>* key) {
   constexpr Accumulate low = -std::numeric_limits<Accumulate>::infinity();
   using key_type = order_key<Accumulate>;
   index_t const size = n / rule.groups;
-  for (index_t g = 0; g < rule.groups; ++g) {
+  tm.vector(rule.groups, [&](index_t g) {
     Accumulate first = low;
     Accumulate second = low;
     for (index_t e = g * size; e < (g + 1) * size; ++e) {
@@ -77,30 +106,17 @@ GRAFT_FN void limit_to_groups(gate_rule const& rule, index_t n, Accumulate const
       } else if (c > second) second = c;
     }
     group[g] = size == 1 || rule.score == gate_score::softmax ? first : first + second;
-  }
+  });
+  tm.barrier();
   // A group stays when fewer than kept_groups come before it.
-  for (index_t g = 0; g < rule.groups; ++g) {
+  tm.vector(rule.groups, [&](index_t g) {
     index_t ahead = 0;
     for (index_t h = 0; h < rule.groups; ++h)
       if (key_of(group[h]) > key_of(group[g]) || (key_of(group[h]) == key_of(group[g]) && h < g)) ++ahead;
     if (ahead >= rule.kept_groups)
       for (index_t e = g * size; e < (g + 1) * size; ++e) key[e] = no_key<key_type>;
-  }
-}
-
-/// Weights of chosen experts before the rule's scale, from their unnormalized scores u(s) (e^z below the largest, or a sigmoid),
-/// by one lane. `all` is the sum over all experts, or 1. Returns the divisor for what is renormalized.
-template <class Accumulate, class U, class W>
-GRAFT_FN void normalize_choices(gate_rule const& rule, index_t k, Accumulate all, U const& u, W const& w) {
-  if (!rule.renormalize) {
-    for (index_t s = 0; s < k; ++s) w(s, all == Accumulate{0} ? Accumulate{0} : u(s) / all);
-    return;
-  }
-  auto const divisor = choices_divisor<Accumulate>(rule, k, all, u);
-  for (index_t s = 0; s < k; ++s) {
-    Accumulate const p = rule.epsilon == 0.0 ? u(s) : u(s) / all;
-    w(s, divisor == Accumulate{0} ? Accumulate{0} : p / divisor);
-  }
+  });
+  tm.barrier();
 }
 
 /// Generic body: a row a team.
@@ -118,89 +134,102 @@ struct gate_body {
   GRAFT_FN void operator()(Team const& tm) const {
     index_t const t = tm.league_rank();
     index_t const n = logits.extent(1);
-    auto* const value = tm.template scratch<Accumulate>(4 * n + 4);
-    Accumulate* const shared = value + n;  // the largest logit, the sum over all
-    Accumulate* const group = shared + 2;
-    auto* const key = reinterpret_cast<order_key<Accumulate>*>(group + n);
-    auto* const heap = reinterpret_cast<std::int32_t*>(key + n);
+    index_t const k = ids.extent(1);
+    auto* const value = tm.template scratch<Accumulate>(numbers(n));
+    Accumulate* const score = value + n;  // of groups, then of choices
+    auto* const key = reinterpret_cast<order_key<Accumulate>*>(score + n);
+    auto* const order = reinterpret_cast<std::int32_t*>(key + n);
+    Accumulate* const sum = score + 2 * n + order_room<Accumulate>(n);
+    auto* const part = reinterpret_cast<row_look<Accumulate>*>(sum + 2);
+    auto const value_of = [&](index_t e) { return value[e]; };
+
     tm.vector(n, [&](index_t e) { value[e] = load_as<Accumulate>(logits(t, e)); });
     tm.barrier();
-    tm.groups(1, [&](index_t) { tm.once([&] { choose(t, n, value, shared, group, key, heap); }); });
+    auto const look = look_at_row(tm, n, value_of, part);
+    Accumulate const largest = tamed(rule, look.largest);
+    gate_fault fault = look.fault();
     tm.barrier();
-    if (rule.sums_over_all()) {
-      tm.vector(n, [&](index_t e) { value[e] = exponential(t, e, shared[0]); });
-      tm.barrier();
-    }
-    tm.groups(1, [&](index_t) {
-      Accumulate all[1] = {Accumulate{1}};
-      if (rule.sums_over_all())
-        sum_long_axis(tm, n, [](index_t) { return Accumulate{1}; }, [&](int, index_t e) { return value[e]; }, all);
-      tm.once([&] { weigh(t, shared[0], all[0]); });
+    bool const refuses = rule.non_finite == non_finite_logits::refuse;
+    tm.vector(n, [&](index_t e) {
+      Accumulate const raw = value[e];
+      Accumulate choice = tamed(rule, raw);
+      if (rule.score == gate_score::sigmoid) choice = portable_sigmoid(choice);
+      if constexpr (!std::is_same_v<B, none_t>) choice = choice + load_as<Accumulate>(bias(e));
+      value[e] = choice;
+      key[e] = key_of(!refuses && raw != raw ? raw : choice);
     });
+    tm.barrier();
+    if constexpr (!std::is_same_v<B, none_t>)
+      if (fault == gate_fault::right) fault = look_at_row(tm, n, value_of, part).fault();
+    tm.vector(1, [&](index_t) { codes.set(t, fault); });
+    if (refuses && fault != gate_fault::right) {
+      tm.vector(k, [&](index_t s) {
+        ids(t, s) = -1;
+        set(t, s, Accumulate{0});
+      });
+      return;
+    }
+    if (rule.groups > 1) limit_to_groups(tm, rule, n, value, score, key);
+    select_in_order(tm, key, order, n, k, [&](index_t s, index_t e) {
+      ids(t, s) = static_cast<typename Ids::value_type>(e);
+      score[s] = rule.score == gate_score::sigmoid ? portable_sigmoid(logit(t, e)) : exponential(t, e, largest);
+    });
+    tm.barrier();
+    Accumulate all{1};
+    if (rule.sums_over_all()) {
+      tm.vector(n, [&](index_t e) { value[e] = exponential(t, e, largest); });
+      tm.barrier();
+      tm.groups(1, [&](index_t) {
+        Accumulate of_row[1];
+        sum_long_axis(tm, n, [](index_t) { return Accumulate{1}; }, [&](int, index_t e) { return value[e]; }, of_row);
+        tm.once([&] { *sum = of_row[0]; });
+      });
+      tm.barrier();
+      all = *sum;
+    }
+    weigh(tm, t, largest, all, score);
   }
-  static std::size_t scratch(index_t n) { return sizeof(Accumulate) * static_cast<std::size_t>(4 * n + 4); }
+  [[nodiscard]] index_t lanes() const { return logits.extent(1); }
+  static std::size_t scratch(index_t n) { return sizeof(Accumulate) * static_cast<std::size_t>(numbers(n)); }
 
  private:
+  [[nodiscard]] GRAFT_FN static constexpr index_t numbers(index_t n) {
+    return 3 * n + order_room<Accumulate>(n) + 2 + looks_room;
+  }
   [[nodiscard]] GRAFT_FN Accumulate logit(index_t t, index_t e) const {
     return tamed(rule, load_as<Accumulate>(logits(t, e)));
   }
   [[nodiscard]] GRAFT_FN Accumulate exponential(index_t t, index_t e, Accumulate largest) const {
     return gate_exponential(rule, logit(t, e), largest);
   }
-
-  /// Looks at the row and writes its ids, all -1 where it cannot be computed with. shared[0]: its largest logit.
-  GRAFT_FN void choose(index_t t, index_t n, Accumulate* value, Accumulate* shared, Accumulate* group,
-                       order_key<Accumulate>* key, std::int32_t* heap) const {
-    bool const refuses = rule.non_finite == non_finite_logits::refuse;
-    auto look = look_at_row<Accumulate>(n, [&](index_t e) { return value[e]; });
-    for (index_t e = 0; e < n; ++e) {
-      Accumulate const raw = value[e];
-      value[e] = tamed(rule, raw);
-      if (rule.score == gate_score::sigmoid) value[e] = portable_sigmoid(value[e]);
-      if constexpr (!std::is_same_v<B, none_t>) value[e] = value[e] + load_as<Accumulate>(bias(e));
-      key[e] = key_of(!refuses && raw != raw ? raw : value[e]);
-    }
-    if constexpr (!std::is_same_v<B, none_t>)
-      if (look.fault == gate_fault::right)
-        look.fault = look_at_row<Accumulate>(n, [&](index_t e) { return value[e]; }).fault;
-    shared[0] = tamed(rule, look.largest);
-    codes.set(t, look.fault);
-    if (refuses && look.fault != gate_fault::right) {
-      for (index_t s = 0; s < ids.extent(1); ++s) ids(t, s) = -1;
-      return;
-    }
-    if (rule.groups > 1) limit_to_groups(rule, n, value, group, key);
-    select_in_order(key, heap, n, ids.extent(1),
-                    [&](index_t s, index_t e) { ids(t, s) = static_cast<typename Ids::value_type>(e); });
+  GRAFT_FN void set(index_t t, index_t s, Accumulate w) const {
+    weights(t, s) = store_as<typename W::value_type>(static_cast<Accumulate>(rule.scale) * w);
   }
 
-  GRAFT_FN void weigh(index_t t, Accumulate largest, Accumulate all) const {
-    auto const scale = static_cast<Accumulate>(rule.scale);
+  /// Weights of the choices from their unnormalized scores u[k] (e^z below the largest, or sigmoids); `all` is the sum over all
+  /// experts, or 1. Every lane adds all choices up, in their order.
+  template <class Team>
+  GRAFT_FN void weigh(Team const& tm, index_t t, Accumulate largest, Accumulate all, Accumulate const* u) const {
     index_t const k = ids.extent(1);
-    auto const set = [&](index_t s, Accumulate w) { weights(t, s) = store_as<typename W::value_type>(scale * w); };
-    if (ids(t, 0) < 0 || largest == -std::numeric_limits<Accumulate>::infinity()) {
-      for (index_t s = 0; s < k; ++s) set(s, Accumulate{0});
+    if (largest == -std::numeric_limits<Accumulate>::infinity()) {
+      tm.vector(k, [&](index_t s) { set(t, s, Accumulate{0}); });
       return;
     }
-    auto const u = [&](index_t s) {
-      auto const e = static_cast<index_t>(ids(t, s));
-      return rule.score == gate_score::sigmoid ? portable_sigmoid(logit(t, e)) : exponential(t, e, largest);
-    };
     index_t kept = k;
     if (rule.top_p < 1.0) {  // as many as are needed to pass top_p
       Accumulate sum{0};
-      for (kept = 0; kept < k && sum <= static_cast<Accumulate>(rule.top_p); ++kept) sum = sum + u(kept) / all;
-      for (index_t s = kept; s < k; ++s) {
-        ids(t, s) = -1;
-        set(s, Accumulate{0});
-      }
+      for (kept = 0; kept < k && sum <= static_cast<Accumulate>(rule.top_p); ++kept) sum = sum + u[kept] / all;
     }
-    normalize_choices(rule, kept, all, u, [&](index_t s, Accumulate w) {
-      if (s == 1 && !keeps_second(rule, t, w)) {
+    Accumulate divisor = all;
+    if (rule.renormalize) divisor = choices_divisor<Accumulate>(rule, kept, all, [&](index_t s) { return u[s]; });
+    tm.vector(k, [&](index_t s) {
+      Accumulate const p = rule.renormalize && rule.epsilon != 0.0 ? u[s] / all : u[s];
+      Accumulate w = divisor == Accumulate{0} ? Accumulate{0} : p / divisor;
+      if (s >= kept || (s == 1 && !keeps_second(rule, t, w))) {
         ids(t, s) = -1;
         w = Accumulate{0};
       }
-      set(s, w);
+      set(t, s, w);
     });
   }
 };
@@ -222,8 +251,8 @@ inline namespace GRAFT_TARGET {
 /// Preconditions  1 <= k <= E; with groups k <= kept_groups E / groups.
 /// Aliasing     outputs may not overlap anything else.
 /// Precision    a weight is within (E / 16 + 24) eps of the formula, and is rounded once.
-/// Cost         E + k log E comparisons; E exponentials where the rule sums over all experts, else k.
-/// Scratch      16 E bytes a team (32 in fp64), and 4 T bytes where no status is given.
+/// Cost         E + k log E comparisons (wide teams as `top_k`); k exponentials, and E where the rule sums over all experts.
+/// Scratch      20 E + 136 bytes a team (32 E + 272 in fp64), and 4 T bytes where no status is given.
 /// Errors       shape_error, argument_error; nothing is written then. data_error names the lowest token with a NaN, +inf or only
 ///              -inf among its logits (or choice scores), after the sweep, equal for every executor and number of threads: ids of
 ///              such rows are -1, their weights 0. With a `gate_status` nothing is thrown for data.

@@ -45,110 +45,119 @@ struct gate_backward_body {
   GRAFT_FN void operator()(Team const& tm) const {
     index_t const t = tm.league_rank();
     index_t const n = logits.extent(1);
-    auto* const value = tm.template scratch<Accumulate>(2 * n + 4);
+    index_t const k = ids.extent(1);
+    auto* const value = tm.template scratch<Accumulate>(numbers(n));
     Accumulate* const gradient = value + n;
-    Accumulate* const shared = gradient + n;  // the largest logit; is there a gradient; what all gradients lose
+    auto* const part = reinterpret_cast<row_look<Accumulate>*>(gradient + n);
+    choices const of{gradient + n + looks_room, gradient + 2 * n + looks_room,
+                     reinterpret_cast<index_t*>(gradient + 3 * n + looks_room)};
+    auto* const sum = reinterpret_cast<Accumulate*>(of.expert + n);
     tm.vector(n, [&](index_t e) {
       value[e] = logit(t, e);
       gradient[e] = Accumulate{0};
     });
     tm.barrier();
-    tm.groups(1, [&](index_t) {
-      tm.once([&] {
-        shared[0] = look_at_row<Accumulate>(n, [&](index_t e) { return value[e]; }).largest;
-        shared[1] = looks_right(t, n) && shared[0] > -std::numeric_limits<Accumulate>::infinity() ? Accumulate{1}
-                                                                                                  : Accumulate{0};
-      });
-    });
+    Accumulate const largest = look_at_row(tm, n, [&](index_t e) { return value[e]; }, part).largest;
+    tm.vector(k, [&](index_t s) { of.expert[s] = expert(t, s, n, value); });
     tm.barrier();
-    if (shared[1] == Accumulate{0}) return;
-    bool const dense = rule.sums_over_all() && !(rule.renormalize && rule.epsilon == 0.0);
-    if (dense) {
-      tm.vector(n, [&](index_t e) { value[e] = gate_exponential(rule, value[e], shared[0]); });
-      tm.barrier();
+    bool right = true;
+    bool any = false;
+    for (index_t s = 0; s < k; ++s) {
+      right = right && of.expert[s] != no_such_expert;
+      any = any || of.expert[s] >= 0;
     }
-    tm.groups(1, [&](index_t) {
-      Accumulate all[1] = {Accumulate{1}};
-      if (dense)
-        sum_long_axis(tm, n, [](index_t) { return Accumulate{1}; }, [&](int, index_t e) { return value[e]; }, all);
-      tm.once([&] {
-        shared[2] = of_choices(t, n, value, gradient, shared[0], dense, all[0]);
-        shared[3] = all[0];
+    tm.vector(1, [&](index_t) { codes.set(t, right ? gate_fault::right : gate_fault::bad_id); });
+    if (!right || !any || largest == -std::numeric_limits<Accumulate>::infinity()) return;
+
+    bool const sigmoid = rule.score == gate_score::sigmoid;
+    bool const dense = rule.sums_over_all() && !(rule.renormalize && rule.epsilon == 0.0);
+    Accumulate all{1};
+    if (dense) {
+      tm.vector(n, [&](index_t e) { value[e] = gate_exponential(rule, value[e], largest); });
+      tm.barrier();
+      tm.groups(1, [&](index_t) {
+        Accumulate of_row[1];
+        sum_long_axis(tm, n, [](index_t) { return Accumulate{1}; }, [&](int, index_t e) { return value[e]; }, of_row);
+        tm.once([&] { *sum = of_row[0]; });
       });
+      tm.barrier();
+      all = *sum;
+    }
+    tm.vector(k, [&](index_t s) {
+      index_t const e = of.expert[s];
+      of.score[s] = e < 0     ? Accumulate{0}
+                    : sigmoid ? portable_sigmoid(value[e])
+                    : dense   ? value[e] / all
+                              : gate_exponential(rule, value[e], largest);
+      of.gradient[s] =
+          ids(t, s) < 0 ? Accumulate{0} : static_cast<Accumulate>(rule.scale) * load_as<Accumulate>(dweights(t, s));
     });
     tm.barrier();
+    // Every lane adds all choices up, in their order.
+    Accumulate divisor{1};
+    Accumulate mean{0};  // g.q
+    if (rule.renormalize) {
+      divisor = choices_divisor<Accumulate>(rule, k, Accumulate{1}, [&](index_t s) { return of.score[s]; });
+      for (index_t s = 0; s < k && divisor != Accumulate{0}; ++s)
+        mean = std::fma(of.gradient[s], of.score[s] / divisor, mean);
+    }
     auto const rate = static_cast<Accumulate>(1.0 / rule.temperature);
-    if (dense) tm.vector(n, [&](index_t e) { add(t, e, value[e] / shared[3] * rate, gradient[e] - shared[2]); });
+    Accumulate lost{0};  // what all gradients lose
+    if (divisor != Accumulate{0}) {
+      for (index_t s = 0; s < k && dense; ++s)
+        if (of.expert[s] >= 0) lost = std::fma((of.gradient[s] - mean) / divisor, of.score[s], lost);
+      each_choice(tm, k, of, [&](index_t s, index_t e) {
+        Accumulate const term = of.gradient[s] - mean;
+        if (dense) gradient[e] = gradient[e] + term / divisor;
+        else if (sigmoid) add(t, e, of.score[s] / divisor * portable_sigmoid(-value[e]), term);
+        else add(t, e, of.score[s] / divisor * rate, term);
+      });
+    }
+    if (!dense) return;
+    tm.barrier();
+    tm.vector(n, [&](index_t e) { add(t, e, value[e] / all * rate, gradient[e] - lost); });
   }
-  static std::size_t scratch(index_t n) { return sizeof(Accumulate) * static_cast<std::size_t>(2 * n + 4); }
+  [[nodiscard]] index_t lanes() const { return logits.extent(1); }
+  static std::size_t scratch(index_t n) { return sizeof(Accumulate) * static_cast<std::size_t>(numbers(n)); }
 
  private:
+  static constexpr index_t no_such_expert = -2;
+  /// Of the choices of a row: scores, gradients of the weights times the scale, experts.
+  struct choices {
+    Accumulate* score;
+    Accumulate* gradient;
+    index_t* expert;
+  };
+  [[nodiscard]] GRAFT_FN static constexpr index_t numbers(index_t n) {
+    return 4 * n + looks_room + n * (index_t{sizeof(index_t)} / index_t{sizeof(Accumulate)}) + 1;
+  }
   [[nodiscard]] GRAFT_FN Accumulate logit(index_t t, index_t e) const {
     return tamed(rule, load_as<Accumulate>(logits(t, e)));
   }
   GRAFT_FN void add(index_t t, index_t e, Accumulate factor, Accumulate term) const {
     dlogits(t, e) = store_as<typename DZ::value_type>(std::fma(factor, term, load_as<Accumulate>(dlogits(t, e))));
   }
-  [[nodiscard]] GRAFT_FN bool looks_right(index_t t, index_t n) const {
-    bool right = true;
-    bool any = false;
-    for (index_t s = 0; s < ids.extent(1); ++s) {
-      auto const e = static_cast<index_t>(ids(t, s));
-      right = right && e >= -1 && e < n;
-      any = any || e >= 0;
-    }
-    codes.set(t, right ? gate_fault::right : gate_fault::bad_id);
-    return right && any;
-  }
-  /// The expert of choice s, or -1. A second expert that a token did not use took part in the sum: it is found again.
-  [[nodiscard]] GRAFT_FN index_t expert(index_t t, index_t s, index_t n) const {
+  /// The expert of choice s, -1, or no_such_expert. A second expert that a token did not use took part in the sum: it is found
+  /// again.
+  [[nodiscard]] GRAFT_FN index_t expert(index_t t, index_t s, index_t n, Accumulate const* value) const {
     auto const e = static_cast<index_t>(ids(t, s));
-    if (e >= 0 || rule.second == second_expert::always || s != 1) return e;
+    if (e < -1 || e >= n) return no_such_expert;
+    if (e >= 0 || rule.second == second_expert::always || s != 1 || ids(t, 0) < 0) return e;
     index_t best = -1;
     for (index_t c = 0; c < n; ++c)
-      if (c != static_cast<index_t>(ids(t, 0)) && (best < 0 || key_of(logit(t, c)) > key_of(logit(t, best)))) best = c;
+      if (c != static_cast<index_t>(ids(t, 0)) && (best < 0 || key_of(value[c]) > key_of(value[best]))) best = c;
     return best;
   }
-
-  /// Gradients of the scores of chosen experts, into gradient[E]; returns their sum with the scores. Where that is all (a sum
-  /// over the chosen, or sigmoids) dlogits is written.
-  GRAFT_FN Accumulate of_choices(index_t t, index_t n, Accumulate const* value, Accumulate* gradient,
-                                 Accumulate largest, bool dense, Accumulate all) const {
-    index_t const k = ids.extent(1);
-    auto const scale = static_cast<Accumulate>(rule.scale);
-    bool const sigmoid = rule.score == gate_score::sigmoid;
-    auto const p = [&](index_t s) {
-      index_t const e = expert(t, s, n);
-      if (e < 0) return Accumulate{0};
-      return sigmoid ? portable_sigmoid(value[e]) : dense ? value[e] / all : gate_exponential(rule, value[e], largest);
-    };
-    auto const g = [&](index_t s) {
-      return ids(t, s) < 0 ? Accumulate{0} : scale * load_as<Accumulate>(dweights(t, s));
-    };
-    Accumulate divisor{1};
-    Accumulate mean{0};  // g.q
-    if (rule.renormalize) {
-      divisor = choices_divisor<Accumulate>(rule, k, Accumulate{1}, p);
-      if (divisor == Accumulate{0}) return Accumulate{0};
-      for (index_t s = 0; s < k; ++s) mean = std::fma(g(s), p(s) / divisor, mean);
-    }
-    Accumulate lost{0};
-    for (index_t s = 0; s < k; ++s) {
-      index_t const e = expert(t, s, n);
-      if (e < 0) continue;
-      Accumulate const score = p(s);
-      Accumulate const term = g(s) - mean;
-      if (dense) {
-        Accumulate const d = term / divisor;
-        gradient[e] = gradient[e] + d;
-        lost = std::fma(d, score, lost);
-      } else if (sigmoid) {
-        add(t, e, score / divisor * portable_sigmoid(-value[e]), term);
-      } else {
-        add(t, e, score / divisor * static_cast<Accumulate>(1.0 / rule.temperature), term);
-      }
-    }
-    return lost;
+  /// f(s, expert) for all choices that have one, those of one expert by one lane and in their order.
+  template <class Team, class F>
+  GRAFT_FN void each_choice(Team const& tm, index_t k, choices const& of, F const& f) const {
+    tm.vector(k, [&](index_t first) {
+      index_t const e = of.expert[first];
+      bool is_first = e >= 0;
+      for (index_t s = 0; s < first; ++s) is_first = is_first && of.expert[s] != e;
+      for (index_t s = first; s < k && is_first; ++s)
+        if (of.expert[s] == e) f(s, e);
+    });
   }
 };
 
@@ -166,7 +175,7 @@ inline namespace GRAFT_TARGET {
 /// Order        choices in their order, experts by the long axis. A row depends on its own.
 /// Aliasing     dlogits may not overlap anything else.
 /// Cost         E exponentials where the rule sums over all experts, else k.
-/// Scratch      8 E bytes a team (16 in fp64), and 4 T bytes where no status is given.
+/// Scratch      24 E + 132 bytes a team (40 E + 264 in fp64), and 4 T bytes where no status is given.
 /// Errors       shape_error, argument_error; nothing is written then. data_error names the lowest token with an id outside
 ///              [-1, E); nothing is added to rows of such tokens, nor where a status says so.
 struct gate_backward_fn {

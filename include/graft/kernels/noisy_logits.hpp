@@ -68,7 +68,7 @@ struct noisy_logits_body {
   }
 };
 
-/// A row a team, one lane. P(e) = Phi((clean - threshold) / deviation), the threshold being the k-th largest H without e.
+/// A row a team. P(e) = Phi((clean - threshold) / deviation), the threshold being the k-th largest H without e.
 template <class C, class R, class H, class P, class DC, class DR, class DH>
 struct load_body {
   static constexpr std::string_view verb =
@@ -87,40 +87,49 @@ struct load_body {
   GRAFT_FN void operator()(Team const& tm) const {
     index_t const t = tm.league_rank();
     index_t const n = clean.extent(1);
-    auto* const key = tm.template scratch<std::int64_t>(2 * n);
+    auto* const key = tm.template scratch<std::int64_t>(3 * n + 2);
+    auto* const order = reinterpret_cast<std::int32_t*>(key + n);
+    auto* const slope = reinterpret_cast<double*>(key + 2 * n);
+    auto* const limit = reinterpret_cast<index_t*>(slope + n);
     tm.vector(n, [&](index_t e) { key[e] = key_of(load_as<double>(noisy(t, e))); });
     tm.barrier();
-    tm.groups(1, [&](index_t) { tm.once([&] { row(t, n, key, reinterpret_cast<std::int32_t*>(key + n)); }); });
-  }
-
- private:
-  GRAFT_FN void row(index_t t, index_t n, std::int64_t const* key, std::int32_t* heap) const {
-    index_t kth = -1;   // for those outside the k largest
-    index_t next = -1;  // for those inside
     if (k < n)
-      select_in_order(key, heap, n, k + 1, [&](index_t s, index_t e) {
-        if (s == k - 1) kth = e;
-        if (s == k) next = e;
+      select_in_order(tm, key, order, n, k + 1, [&](index_t s, index_t e) {
+        if (s >= k - 1) limit[s - (k - 1)] = e;
       });
-    for (index_t e = 0; e < n; ++e) {
-      bool const inside = k == n || key[e] > key[kth] || (key[e] == key[kth] && e <= kth);
-      index_t const limit = inside ? next : kth;
+    tm.barrier();
+    index_t const kth = k < n ? limit[0] : -1;   // for those outside the k largest
+    index_t const next = k < n ? limit[1] : -1;  // for those inside
+    auto const inside = [&](index_t e) { return k == n || key[e] > key[kth] || (key[e] == key[kth] && e <= kth); };
+    tm.vector(n, [&](index_t e) {
       double const r = load_as<double>(raw(t, e));
       double const deviation = deviation_of(r, floor);
-      double const distance = k == n ? 0.0 : load_as<double>(clean(t, e)) - load_as<double>(noisy(t, limit));
+      double const distance =
+          k == n ? 0.0 : load_as<double>(clean(t, e)) - load_as<double>(noisy(t, inside(e) ? next : kth));
       double const x = distance == 0.0 ? 0.0 : distance / deviation;
       if constexpr (std::is_same_v<DC, none_t>) {
         p(t, e) = store_as<typename P::value_type>(k == n ? 1.0 : portable_normal_cdf(x));
       } else {
-        double const slope = portable_normal_density(x) * load_as<double>(p(e)) / deviation;
-        if (k == n || !(slope != 0.0)) continue;  // an infinite distance has none
-        dclean(t, e) = store_as<typename DC::value_type>(load_as<double>(dclean(t, e)) + slope);
-        dnoisy(t, limit) = store_as<typename DH::value_type>(load_as<double>(dnoisy(t, limit)) - slope);
-        draw(t, e) =
-            store_as<typename DR::value_type>(std::fma(-slope * x, portable_sigmoid(r), load_as<double>(draw(t, e))));
+        slope[e] = portable_normal_density(x) * load_as<double>(p(e)) / deviation;
+        if (k == n || !(slope[e] != 0.0)) return;  // an infinite distance has none
+        dclean(t, e) = store_as<typename DC::value_type>(load_as<double>(dclean(t, e)) + slope[e]);
+        draw(t, e) = store_as<typename DR::value_type>(
+            std::fma(-slope[e] * x, portable_sigmoid(r), load_as<double>(draw(t, e))));
       }
+    });
+    if constexpr (!std::is_same_v<DC, none_t>) {
+      if (k == n) return;
+      tm.barrier();
+      tm.vector(2, [&](index_t side) {  // of those outside, of those inside
+        index_t const to = side == 0 ? kth : next;
+        for (index_t e = 0; e < n; ++e)
+          if (inside(e) == (side == 1) && slope[e] != 0.0)
+            dnoisy(t, to) = store_as<typename DH::value_type>(load_as<double>(dnoisy(t, to)) - slope[e]);
+      });
     }
   }
+  [[nodiscard]] index_t lanes() const { return clean.extent(1); }
+  static std::size_t scratch(index_t n) { return sizeof(std::int64_t) * static_cast<std::size_t>(3 * n + 2); }
 };
 
 template <class V, class W>
@@ -206,7 +215,7 @@ inline constexpr noisy_logits_backward_fn noisy_logits_backward{};
 /// Order        a row depends on its own. Equal H: the lower index is the larger.
 /// Preconditions  1 <= k <= E; logits are finite. A deviation of 0 gives 0, 1/2 or 1.
 /// Aliasing     P may not overlap anything else.
-/// Cost         about 300 fp64 operations an element. Scratch: 16 E bytes a team.
+/// Cost         about 300 fp64 operations an element. Scratch: 24 E + 16 bytes a team.
 /// Errors       shape_error, argument_error; nothing is written then.
 struct load_probabilities_fn {
   template <class E, class C, class R, class H, class P>
@@ -228,9 +237,8 @@ struct load_probabilities_fn {
       graft::detail::expects_disjoint(verb, "P", p, "clean", clean);
       graft::detail::expects_disjoint(verb, "P", p, "raw", raw);
       graft::detail::expects_disjoint(verb, "P", p, "H", noisy);
-      ex.league(
-          noisy.extent(0), 2 * sizeof(std::int64_t) * static_cast<std::size_t>(noisy.extent(1)),
-          graft::detail::load_body<C, R, H, P, none_t, none_t, none_t>{clean, raw, noisy, k, floor, p, {}, {}, {}});
+      using body = graft::detail::load_body<C, R, H, P, none_t, none_t, none_t>;
+      ex.league(noisy.extent(0), body::scratch(noisy.extent(1)), body{clean, raw, noisy, k, floor, p, {}, {}, {}});
     }
   }
 };
@@ -272,9 +280,9 @@ struct load_probabilities_backward_fn {
       graft::detail::expects_disjoint(verb, "draw", draw, "dclean", dclean);
       graft::detail::expects_disjoint(verb, "dH", dnoisy, "dclean", dclean);
       graft::detail::expects_disjoint(verb, "dH", dnoisy, "draw", draw);
-      ex.league(
-          noisy.extent(0), 2 * sizeof(std::int64_t) * static_cast<std::size_t>(noisy.extent(1)),
-          graft::detail::load_body<C, R, H, DL, DC, DR, DH>{clean, raw, noisy, k, floor, dload, dclean, draw, dnoisy});
+      using body = graft::detail::load_body<C, R, H, DL, DC, DR, DH>;
+      ex.league(noisy.extent(0), body::scratch(noisy.extent(1)),
+                body{clean, raw, noisy, k, floor, dload, dclean, draw, dnoisy});
     }
   }
 };

@@ -33,40 +33,16 @@ enum class router_loss : std::uint8_t { choices_per_token, choices_per_choice, s
 namespace detail {
 inline namespace GRAFT_TARGET {
 
-/// Exponentials of row t below its largest in value[E], shared[0] the largest, shared[1] their sum. False where the row is bad.
-template <class Accumulate, class Team, class Z>
-GRAFT_FN bool row_exponentials(Team const& tm, Z const& logits, index_t t, Accumulate* value, Accumulate* shared,
-                               gate_codes const& codes) {
-  index_t const n = logits.extent(1);
-  tm.vector(n, [&](index_t e) { value[e] = load_as<Accumulate>(logits(t, e)); });
-  tm.barrier();
-  tm.groups(1, [&](index_t) {
-    tm.once([&] {
-      auto const look = look_at_row<Accumulate>(n, [&](index_t e) { return value[e]; });
-      if (look.fault != gate_fault::right) codes.set(t, look.fault);
-      shared[0] = look.largest;
-      shared[2] = look.fault == gate_fault::right ? Accumulate{1} : Accumulate{0};
-    });
-  });
-  tm.barrier();
-  if (shared[2] == Accumulate{0}) return false;
-  tm.vector(n, [&](index_t e) { value[e] = portable_exp(value[e] - shared[0]); });
-  tm.barrier();
-  tm.groups(1, [&](index_t) {
-    Accumulate all[1];
-    sum_long_axis(tm, n, [](index_t) { return Accumulate{1}; }, [&](int, index_t e) { return value[e]; }, all);
-    tm.once([&] { shared[1] = all[0]; });
-  });
-  tm.barrier();
-  return true;
-}
-
 template <class Accumulate>
 GRAFT_FN Accumulate log_sum(Accumulate largest, Accumulate sum) {
   return static_cast<Accumulate>(static_cast<double>(largest) + portable_log(static_cast<double>(sum)));
 }
 
-/// Generic body: 512 tokens a team, in order: part[team, E + 2] = sum of softmax, tokens, sum of squared logs.
+/// Rows that a team has in its scratch at once.
+inline constexpr index_t rows_at_once = 16;
+
+/// Generic body: 512 tokens a team, in order: part[team, E + 2] = sum of softmax, tokens, sum of squared logs. Several rows at once
+/// become exponentials below their largest; then a lane adds those of its expert, row after row.
 template <class Z, class M, class Accumulate>
 struct router_sums_body {
   static constexpr std::string_view verb = "router_sums";
@@ -79,25 +55,76 @@ struct router_sums_body {
   template <class Team>
   GRAFT_FN void operator()(Team const& tm) const {
     index_t const n = logits.extent(1);
-    index_t const first = tm.league_rank() * kernels::chunk;
-    auto* const value = tm.template scratch<Accumulate>(n + 3);
-    Accumulate* const shared = value + n;
+    index_t const begin = tm.league_rank() * kernels::chunk;
+    index_t const end = begin + tile_extent(logits.extent(0), begin, kernels::chunk);
+    auto* const value = tm.template scratch<Accumulate>(numbers(n));
+    Accumulate* const largest = value + rows_at_once * n;  // of each row
+    Accumulate* const sum = largest + rows_at_once;        // of each row; its log where logs are added
+    Accumulate* const counted = sum + rows_at_once;        // 1, or 0 for rows that are left out
+    auto* const look = reinterpret_cast<row_look<Accumulate>*>(counted + rows_at_once);
     Accumulate* const mine = part + tm.league_rank() * (n + 2);
-    tm.vector(n + 2, [&](index_t e) { mine[e] = Accumulate{0}; });
-    for (index_t t = first; t < first + tile_extent(logits.extent(0), first, kernels::chunk); ++t) {
-      if (!counts_token(mask, t)) continue;
+    for (index_t first = begin; first < end; first += rows_at_once) {
+      index_t const rows = tile_extent(end, first, rows_at_once);
+      for (index_t r = 0; r < rows; ++r)
+        tm.vector(n, [&](index_t e) { value[r * n + e] = load_as<Accumulate>(logits(first + r, e)); });
       tm.barrier();
-      if (!row_exponentials(tm, logits, t, value, shared, codes)) continue;
-      if (logs)
-        tm.groups(1, [&](index_t) {
-          tm.once([&] {
-            Accumulate const l = log_sum(shared[0], shared[1]);
-            mine[n + 1] = std::fma(l, l, mine[n + 1]);
-          });
-        });
-      else tm.vector(n, [&](index_t e) { mine[e] = mine[e] + value[e] / shared[1]; });
-      tm.groups(1, [&](index_t) { tm.once([&] { mine[n] = mine[n] + Accumulate{1}; }); });
+      look_at_rows(tm, rows, n, value, look, [&](index_t r, row_look<Accumulate> const& of_row) {
+        bool const is_counted = counts_token(mask, first + r);
+        bool const right = of_row.fault() == gate_fault::right;
+        if (is_counted && !right) codes.set(first + r, of_row.fault());
+        largest[r] = of_row.largest;
+        counted[r] = is_counted && right ? Accumulate{1} : Accumulate{0};
+      });
+      tm.barrier();
+      for (index_t r = 0; r < rows; ++r)
+        if (counted[r] != Accumulate{0})
+          tm.vector(n, [&](index_t e) { value[r * n + e] = portable_exp(value[r * n + e] - largest[r]); });
+      tm.barrier();
+      tm.groups(rows, [&](index_t r) {
+        if (counted[r] == Accumulate{0}) return;
+        Accumulate all[1];
+        sum_long_axis(
+            tm, n, [](index_t) { return Accumulate{1}; }, [&](int, index_t e) { return value[r * n + e]; }, all);
+        tm.once([&] { sum[r] = logs ? log_sum(largest[r], all[0]) : all[0]; });
+      });
+      tm.barrier();
+      tm.vector(n + 2, [&](index_t c) {
+        Accumulate total = first == begin ? Accumulate{0} : mine[c];
+        for (index_t r = 0; r < rows; ++r) {
+          if (counted[r] == Accumulate{0}) continue;
+          if (c == n) total = total + Accumulate{1};
+          else if (c < n && !logs) total = total + value[r * n + c] / sum[r];
+          else if (c > n && logs) total = std::fma(sum[r], sum[r], total);
+        }
+        mine[c] = total;
+      });
+      tm.barrier();
     }
+  }
+  [[nodiscard]] index_t lanes() const { return logits.extent(1) < 64 ? 64 : logits.extent(1); }
+  static std::size_t scratch(index_t n) { return sizeof(Accumulate) * static_cast<std::size_t>(numbers(n)); }
+
+ private:
+  [[nodiscard]] GRAFT_FN static constexpr index_t numbers(index_t n) { return rows_at_once * (n + 3 + looks_room); }
+
+  /// found(r, look) for the rows of value[rows, n], each by one lane. `part` holds row_parts looks a row.
+  template <class Team, class F>
+  GRAFT_FN static void look_at_rows(Team const& tm, index_t rows, index_t n, Accumulate const* value,
+                                    row_look<Accumulate>* part, F const& found) {
+    if constexpr (wide_team<Team>) {
+      tm.vector(rows * row_parts, [&](index_t i) {
+        Accumulate const* const row = value + i / row_parts * n;
+        part[i] = look_at_row<Accumulate>(n, [&](index_t e) { return row[e]; }, i % row_parts, row_parts);
+      });
+      tm.barrier();
+      tm.vector(rows, [&](index_t r) {
+        row_look<Accumulate> look;
+        for (index_t l = 0; l < row_parts; ++l) look.see(part[r * row_parts + l]);
+        found(r, look);
+      });
+    } else
+      tm.vector(rows,
+                [&](index_t r) { found(r, look_at_row<Accumulate>(n, [&](index_t e) { return value[r * n + e]; })); });
   }
 };
 
@@ -164,27 +191,44 @@ struct router_loss_backward_body {
   GRAFT_FN void operator()(Team const& tm) const {
     index_t const t = tm.league_rank();
     index_t const n = logits.extent(1);
-    auto* const value = tm.template scratch<Accumulate>(n + 4);
-    Accumulate* const shared = value + n;
+    auto* const value = tm.template scratch<Accumulate>(numbers(n));
+    auto* const part = reinterpret_cast<row_look<Accumulate>*>(value + n);
+    auto* const shared = reinterpret_cast<Accumulate*>(part + row_parts);  // the sum of exponentials; of their shares
     Accumulate const tokens = load_as<Accumulate>(sums(n));
     if (tokens == Accumulate{0} || !counts_token(mask, t)) return;
-    if (!row_exponentials(tm, logits, t, value, shared, gate_codes{})) return;
+    tm.vector(n, [&](index_t e) { value[e] = load_as<Accumulate>(logits(t, e)); });
+    tm.barrier();
+    auto const look = look_at_row(tm, n, [&](index_t e) { return value[e]; }, part);
+    if (look.fault() != gate_fault::right) return;
+    tm.barrier();
+    tm.vector(n, [&](index_t e) { value[e] = portable_exp(value[e] - look.largest); });
+    tm.barrier();
     bool const logs = kind == router_loss::squared_log_sum;
-    if (!logs)
-      tm.groups(1, [&](index_t) {
-        Accumulate sum[1];
+    tm.groups(1, [&](index_t) {
+      Accumulate all[1];
+      sum_long_axis(tm, n, [](index_t) { return Accumulate{1}; }, [&](int, index_t e) { return value[e]; }, all);
+      Accumulate of_shares[1] = {Accumulate{0}};
+      if (!logs)
         sum_long_axis(
-            tm, n, [&](index_t e) { return share[e]; }, [&](int, index_t e) { return value[e] / shared[1]; }, sum);
-        tm.once([&] { shared[3] = sum[0]; });
+            tm, n, [&](index_t e) { return share[e]; }, [&](int, index_t e) { return value[e] / all[0]; }, of_shares);
+      tm.once([&] {
+        shared[0] = all[0];
+        shared[1] = logs ? log_sum(look.largest, all[0]) : of_shares[0];
       });
+    });
     tm.barrier();
     Accumulate const factor = (logs ? Accumulate{2} : static_cast<Accumulate>(n)) * weight / tokens;
     tm.vector(n, [&](index_t e) {
-      Accumulate const term = logs ? log_sum(shared[0], shared[1]) : share[e] - shared[3];
+      Accumulate const term = logs ? shared[1] : share[e] - shared[1];
       dlogits(t, e) = store_as<typename DZ::value_type>(
-          std::fma(value[e] / shared[1] * factor, term, load_as<Accumulate>(dlogits(t, e))));
+          std::fma(value[e] / shared[0] * factor, term, load_as<Accumulate>(dlogits(t, e))));
     });
   }
+  [[nodiscard]] index_t lanes() const { return logits.extent(1); }
+  static std::size_t scratch(index_t n) { return sizeof(Accumulate) * static_cast<std::size_t>(numbers(n)); }
+
+ private:
+  [[nodiscard]] GRAFT_FN static constexpr index_t numbers(index_t n) { return n + looks_room + 2; }
 };
 
 }  // namespace GRAFT_TARGET
@@ -199,7 +243,8 @@ inline namespace GRAFT_TARGET {
 ///              dlogits[T, E] in and out, or `none`. Any strides, any scalars; fp32, or fp64 when one is `double`.
 /// Order        experts by the long axis; tokens in order per 512, then these sums in order. No token counted: nothing is added.
 /// Aliasing     loss and dlogits may not overlap anything else.
-/// Cost         T E exponentials, and as many for the gradient. Scratch: 2 E + 2 numbers for 512 tokens, 3 E + 2, and 4 T bytes.
+/// Cost         T E exponentials, and as many for the gradient. Scratch: 2 E + 2 numbers for 512 tokens, 3 E + 2, and 4 T bytes;
+///              16 (E + 35) numbers a team.
 /// Errors       shape_error, argument_error; nothing is written then. data_error names the lowest token with a NaN, +inf or only
 ///              -inf among its logits, or an id outside [-1, E): after the sums, before loss and dlogits are written.
 struct router_losses_fn {
@@ -278,23 +323,24 @@ struct router_losses_fn {
     Sums* const share = all + 2 * n + 2;
     Sums* const part = all + each;
     graft::detail::with_own_codes(ex, verb, T, true, [&](gate_codes const& codes) {
-      ex.league(parts, sizeof(Sums) * static_cast<std::size_t>(n + 3),
-                graft::detail::router_sums_body<Z, M, Sums>{logits, mask, logs, part, codes});
+      using sums_body = graft::detail::router_sums_body<Z, M, Sums>;
+      ex.league(parts, sums_body::scratch(n), sums_body{logits, mask, logs, part, codes});
       add_parts<Sums>(ex, part, parts, sums);
       if constexpr (!std::is_same_v<Ids, none_t>)
         if (!logs) {
           Sums* const chosen = part + parts * (n + 2);
-          ex.league(parts, 0, graft::detail::expert_sums_body<Ids, none_t, M, Sums>{ids, none, mask, n, chosen, codes});
+          using counts_body = graft::detail::expert_sums_body<Ids, none_t, M, Sums>;
+          ex.league(parts, counts_body::scratch(ids.extent(1)), counts_body{ids, none, mask, n, chosen, codes});
           add_parts<Sums>(ex, chosen, parts, counts);
         }
     });
     ex.league(1, 0,
               graft::detail::router_loss_body<decltype(counts), decltype(sums), Sums*, L, Sums>{kind, counts, sums,
                                                                                                 share, loss, weight});
-    if constexpr (!std::is_same_v<DZ, none_t>)
-      ex.league(T, sizeof(Sums) * static_cast<std::size_t>(n + 4),
-                graft::detail::router_loss_backward_body<Z, M, decltype(sums), DZ, Sums>{kind, logits, mask, sums,
-                                                                                         share, dlogits, weight});
+    if constexpr (!std::is_same_v<DZ, none_t>) {
+      using body = graft::detail::router_loss_backward_body<Z, M, decltype(sums), DZ, Sums>;
+      ex.league(T, body::scratch(n), body{kind, logits, mask, sums, share, dlogits, weight});
+    }
   }
   template <class Sums, class E, class V>
   static void add_parts(E const& ex, Sums const* part, index_t parts, V const& total) {

@@ -37,28 +37,31 @@ struct softmax_body {
   GRAFT_FN void operator()(Team const& tm) const {
     index_t const t = tm.league_rank();
     index_t const n = logits.extent(1);
-    auto* const value = tm.template scratch<Accumulate>(n + 2);
-    Accumulate* const shared = value + n;
+    auto* const value = tm.template scratch<Accumulate>(numbers(n));
+    auto* const part = reinterpret_cast<row_look<Accumulate>*>(value + n);
+    auto* const sum = reinterpret_cast<Accumulate*>(part + row_parts);
     tm.vector(n, [&](index_t e) { value[e] = load_as<Accumulate>(logits(t, e)); });
     tm.barrier();
-    tm.groups(1, [&](index_t) {
-      tm.once([&] {
-        auto const look = look_at_row<Accumulate>(n, [&](index_t e) { return value[e]; });
-        codes.set(t, look.fault);
-        shared[0] = look.fault == gate_fault::right ? look.largest : std::numeric_limits<Accumulate>::quiet_NaN();
-      });
-    });
+    auto const look = look_at_row(tm, n, [&](index_t e) { return value[e]; }, part);
+    Accumulate const largest =
+        look.fault() == gate_fault::right ? look.largest : std::numeric_limits<Accumulate>::quiet_NaN();
+    tm.vector(1, [&](index_t) { codes.set(t, look.fault()); });
     tm.barrier();
-    tm.vector(n, [&](index_t e) { value[e] = gate_exponential(rule, value[e], shared[0]); });
+    tm.vector(n, [&](index_t e) { value[e] = gate_exponential(rule, value[e], largest); });
     tm.barrier();
     tm.groups(1, [&](index_t) {
       Accumulate all[1];
       sum_long_axis(tm, n, [](index_t) { return Accumulate{1}; }, [&](int, index_t e) { return value[e]; }, all);
-      tm.once([&] { shared[1] = all[0]; });
+      tm.once([&] { *sum = all[0]; });
     });
     tm.barrier();
-    tm.vector(n, [&](index_t e) { p(t, e) = store_as<typename P::value_type>(value[e] / shared[1]); });
+    tm.vector(n, [&](index_t e) { p(t, e) = store_as<typename P::value_type>(value[e] / *sum); });
   }
+  [[nodiscard]] index_t lanes() const { return logits.extent(1); }
+  static std::size_t scratch(index_t n) { return sizeof(Accumulate) * static_cast<std::size_t>(numbers(n)); }
+
+ private:
+  [[nodiscard]] GRAFT_FN static constexpr index_t numbers(index_t n) { return n + looks_room + 1; }
 };
 
 /// Generic body: a row a team.
@@ -89,6 +92,7 @@ struct softmax_backward_body {
           std::fma(load_as<Accumulate>(p(t, e)) * rate, term, load_as<Accumulate>(dlogits(t, e))));
     });
   }
+  [[nodiscard]] index_t lanes() const { return p.extent(1); }
 };
 
 inline void expects_temperature(std::string_view verb, double temperature) {
@@ -109,7 +113,7 @@ inline namespace GRAFT_TARGET {
 /// Order        the sum by the long axis, of exponentials of what the largest logit leaves. A row depends on its own.
 /// Aliasing     p may not overlap the logits.
 /// Precision    (E / 16 + 24) eps of each p, and one rounding.
-/// Cost         T E exponentials. Scratch: 4 E bytes a team (8 in fp64), and 4 T bytes where no status is given.
+/// Cost         T E exponentials. Scratch: 4 E + 132 bytes a team (8 E + 264 in fp64), and 4 T bytes where no status is given.
 /// Errors       shape_error, argument_error; nothing is written then. data_error names the lowest token with a NaN, +inf or only
 ///              -inf among its logits, after the sweep; rows of such tokens are NaN. -inf has p = 0.
 struct softmax_fn {
@@ -131,8 +135,8 @@ struct softmax_fn {
       gate_rule rule{};
       rule.temperature = temperature;
       graft::detail::with_codes(ex, verb, status, logits.extent(0), true, [&](graft::detail::gate_codes const& codes) {
-        ex.league(logits.extent(0), sizeof(sums) * static_cast<std::size_t>(logits.extent(1) + 2),
-                  graft::detail::softmax_body<Z, P, sums>{logits, p, rule, codes});
+        using body = graft::detail::softmax_body<Z, P, sums>;
+        ex.league(logits.extent(0), body::scratch(logits.extent(1)), body{logits, p, rule, codes});
       });
     }
   }

@@ -14,6 +14,7 @@
 #include <graft/contracts.hpp>
 #include <graft/executor/concepts.hpp>
 #include <graft/kernels/override.hpp>
+#include <graft/kernels/summation.hpp>
 #include <graft/view/tensor_view.hpp>
 
 namespace graft::inline GRAFT_CONTRACT {
@@ -50,16 +51,75 @@ GRAFT_FN void sift_down(Key const* key, std::int32_t* heap, index_t root, index_
   heap[root] = moved;
 }
 
-/// take(s, i) for the first k indices in order: a heap of n and k times its top, O(n + k log n), by one lane. The order is total,
-/// so that any other way of selecting gives the same.
+/// take(s, i) for the first k indices in order: a heap of n and k times its top, O(n + k log n), by one lane.
 template <class Key, class Take>
-GRAFT_FN void select_in_order(Key const* key, std::int32_t* heap, index_t n, index_t k, Take const& take) {
+GRAFT_FN void select_by_heap(Key const* key, std::int32_t* heap, index_t n, index_t k, Take const& take) {
   for (index_t i = 0; i < n; ++i) heap[i] = static_cast<std::int32_t>(i);
   for (index_t i = n / 2 - 1; i >= 0; --i) sift_down(key, heap, i, n);
   for (index_t s = 0; s < k; ++s) {
     take(s, static_cast<index_t>(heap[0]));
     heap[0] = heap[n - 1 - s];
     sift_down(key, heap, 0, n - 1 - s);
+  }
+}
+
+/// Indices that are put in order by counting how many of them come before each.
+inline constexpr index_t counted_run = 64;
+
+/// All n indices in order, by all lanes: runs by counting, then run pairs are merged, in which the place of an index is its place
+/// in its own run plus how many of the other one come before it. Returns `order` or `other`, which every lane may read.
+template <class Team, class Key>
+GRAFT_FN std::int32_t const* sort_by_lanes(Team const& tm, Key const* key, std::int32_t* order, std::int32_t* other,
+                                           index_t n) {
+  auto const before = [key](std::int32_t a, std::int32_t b) { return key[a] > key[b] || (key[a] == key[b] && a < b); };
+  tm.vector(n, [&](index_t i) {
+    index_t const first = i / counted_run * counted_run;
+    index_t const last = first + tile_extent(n, first, counted_run);
+    index_t place = first;
+    for (index_t j = first; j < last; ++j)
+      if (before(static_cast<std::int32_t>(j), static_cast<std::int32_t>(i))) ++place;
+    order[place] = static_cast<std::int32_t>(i);
+  });
+  tm.barrier();
+  for (index_t run = counted_run; run < n; run *= 2) {
+    tm.vector(n, [&](index_t at) {
+      std::int32_t const i = order[at];
+      index_t const own = at & ~(run - 1);  // where its run begins: runs are powers of two
+      index_t const pair = at & ~(2 * run - 1);
+      index_t const others = own == pair ? own + run : pair;
+      index_t low = others < n ? others : n;
+      index_t const begin = low;
+      for (index_t high = low + tile_extent(n, low, run); low < high;) {
+        index_t const middle = (low + high) / 2;
+        if (before(order[middle], i)) low = middle + 1;
+        else high = middle;
+      }
+      other[pair + (at - own) + (low - begin)] = i;
+    });
+    tm.barrier();
+    std::int32_t* const sorted = other;
+    other = order;
+    order = sorted;
+  }
+  return order;
+}
+
+/// Keys that take the room of the two lists of n indices of `select_in_order`.
+template <class Key>
+GRAFT_FN constexpr index_t order_room(index_t n) {
+  return n * (2 * index_t{sizeof(std::int32_t)} / index_t{sizeof(Key)});
+}
+
+/// take(s, i) for the first k indices in order, of keys that all lanes see; `order` holds 2 n. The order is total, so that every way
+/// of selecting gives the same: wide teams sort all, O(n log^2 n / lanes), others have one lane with a heap.
+template <class Team, class Key, class Take>
+GRAFT_FN void select_in_order(Team const& tm, Key const* key, std::int32_t* order, index_t n, index_t k,
+                              Take const& take) {
+  if constexpr (wide_team<Team>) {
+    std::int32_t const* const sorted = sort_by_lanes(tm, key, order, order + n, n);
+    tm.vector(k, [&](index_t s) { take(s, static_cast<index_t>(sorted[s])); });
+  } else {
+    tm.groups(1, [&](index_t) { tm.once([&] { select_by_heap(key, order, n, k, take); }); });
   }
 }
 
@@ -71,7 +131,7 @@ inline void expects_choices(std::string_view verb, index_t k, index_t experts, s
     raise(argument_error(text("graft::", verb, ": ", experts, " ", what, " are more than 31 bits can number")));
 }
 
-/// Generic body: a row a team; one lane selects.
+/// Generic body: a row a team.
 template <class S, class Ids, class V, class Accumulate>
 struct top_k_body {
   static constexpr std::string_view verb = "top_k";
@@ -83,22 +143,18 @@ struct top_k_body {
   GRAFT_FN void operator()(Team const& tm) const {
     index_t const t = tm.league_rank();
     index_t const n = scores.extent(1);
-    auto* const key = tm.template scratch<order_key<Accumulate>>(n + (n + 1) / 2);
+    auto* const key = tm.template scratch<order_key<Accumulate>>(n + order_room<order_key<Accumulate>>(n));
     tm.vector(n, [&](index_t e) { key[e] = key_of(load_as<Accumulate>(scores(t, e))); });
     tm.barrier();
-    tm.groups(1, [&](index_t) {
-      tm.once([&] {
-        select_in_order(key, reinterpret_cast<std::int32_t*>(key + n), n, ids.extent(1), [&](index_t s, index_t e) {
-          ids(t, s) = static_cast<typename Ids::value_type>(e);
-          if constexpr (!std::is_same_v<V, none_t>)
-            values(t, s) = store_as<typename V::value_type>(load_as<Accumulate>(scores(t, e)));
-        });
-      });
+    select_in_order(tm, key, reinterpret_cast<std::int32_t*>(key + n), n, ids.extent(1), [&](index_t s, index_t e) {
+      ids(t, s) = static_cast<typename Ids::value_type>(e);
+      if constexpr (!std::is_same_v<V, none_t>)
+        values(t, s) = store_as<typename V::value_type>(load_as<Accumulate>(scores(t, e)));
     });
   }
+  [[nodiscard]] index_t lanes() const { return scores.extent(1); }
   static std::size_t scratch(index_t n) {
-    return sizeof(order_key<Accumulate>) * static_cast<std::size_t>(n) +
-           sizeof(std::int32_t) * static_cast<std::size_t>(n + 1);
+    return (sizeof(order_key<Accumulate>) + 2 * sizeof(std::int32_t)) * static_cast<std::size_t>(n);
   }
 };
 
@@ -115,7 +171,7 @@ inline namespace GRAFT_TARGET {
 /// Preconditions  1 <= k <= E < 2^31.
 /// Aliasing     outputs may not overlap the scores or each other.
 /// Determinism  a row depends on its own row; the order is total, so every executor gives the same.
-/// Cost         E + k log E comparisons a row. Scratch: 8 E bytes a team (12 E in fp64).
+/// Cost         E + k log E comparisons a row; wide teams sort the row, E (64 + log^2 E / 2). Scratch: 12 E bytes a team (16 E in fp64).
 /// Errors       shape_error, argument_error; nothing is written then.
 struct top_k_fn {
   template <class E, class S, class Ids, class V>
