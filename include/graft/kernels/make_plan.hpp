@@ -52,7 +52,8 @@ struct pair_sweep {
   }
 };
 
-/// counters[chunk, expert], and bad[chunk] = the first token of the chunk that is refused, its choice and its id.
+/// counters[chunk, expert], and bad[chunk] = the first token of the chunk that is refused, its choice and its id. Of wide teams a
+/// lane counts the pairs of its expert, all lanes walk side by side.
 template <class A>
 struct count_pairs_body {
   static constexpr std::string_view verb = "count_pairs";
@@ -63,36 +64,66 @@ struct count_pairs_body {
 
   template <class Team>
   GRAFT_FN void operator()(Team const& tm) const {
-    tm.groups(1, [&](index_t) {
-      tm.once([&] {
-        pair_sweep<A> const of = sweep;  // a copy, which no store can reach
-        index_t* const mine = counters + tm.league_rank() * of.experts;
-        index_t* const first_bad = bad + tm.league_rank() * 3;
-        for (index_t e = 0; e < of.experts; ++e) mine[e] = 0;
-        first_bad[0] = -1;
-        index_t const first = tm.league_rank() * of.chunk;
-        for (index_t t = first; t < first + tile_extent(of.tokens, first, of.chunk); ++t) {
-          bool const sound = of(t, [&](index_t pair, index_t choice, index_t id) {
-            if (id >= 0 && id < of.experts) {
-              if (dropped == nullptr || dropped[pair] == 0) ++mine[id];
-            } else if (id != -1 && first_bad[0] < 0) {
-              first_bad[0] = t;
-              first_bad[1] = choice;
-              first_bad[2] = id;
-            }
+    pair_sweep<A> const of = sweep;  // a copy, which no store can reach
+    index_t* const mine = counters + tm.league_rank() * of.experts;
+    index_t const first = tm.league_rank() * of.chunk;
+    index_t const last = first + tile_extent(of.tokens, first, of.chunk);
+    if constexpr (wide_team<Team>) {
+      tm.vector(of.experts < 1 ? 1 : of.experts, [&](index_t e) {
+        index_t count = 0;
+        bool right = true;
+        for (index_t t = first; t < last; ++t) {
+          bool const sound = of(t, [&](index_t pair, index_t, index_t id) {
+            right = right && id >= -1 && id < of.experts;
+            if (id == e && (dropped == nullptr || dropped[pair] == 0)) ++count;
           });
-          if (!sound && first_bad[0] < 0) {
-            first_bad[0] = t;
-            first_bad[1] = -1;
-            first_bad[2] = of.pairs;
-          }
+          right = right && sound;
         }
+        if (of.experts > 0) mine[e] = count;
+        if (e == 0) find_bad(of, tm.league_rank(), right ? last : first, last);
       });
-    });
+    } else {
+      tm.groups(1, [&](index_t) {
+        tm.once([&] {
+          bool right = true;
+          for (index_t e = 0; e < of.experts; ++e) mine[e] = 0;
+          for (index_t t = first; t < last; ++t) {
+            bool const sound = of(t, [&](index_t pair, index_t, index_t id) {
+              if (id >= 0 && id < of.experts) {
+                if (dropped == nullptr || dropped[pair] == 0) ++mine[id];
+              } else if (id != -1) right = false;
+            });
+            right = right && sound;
+          }
+          find_bad(of, tm.league_rank(), right ? last : first, last);
+        });
+      });
+    }
+  }
+  [[nodiscard]] index_t lanes() const { return sweep.experts; }
+
+ private:
+  /// The first of tokens [first, last) that is refused, or -1, to bad[chunk].
+  GRAFT_FN void find_bad(pair_sweep<A> const& of, index_t chunk, index_t first, index_t last) const {
+    index_t* const found = bad + chunk * 3;
+    found[0] = -1;
+    for (index_t t = first; t < last && found[0] < 0; ++t) {
+      bool const sound = of(t, [&](index_t, index_t choice, index_t id) {
+        if ((id >= -1 && id < of.experts) || found[0] >= 0) return;
+        found[0] = t;
+        found[1] = choice;
+        found[2] = id;
+      });
+      if (sound) continue;
+      found[0] = t;
+      found[1] = -1;
+      found[2] = of.pairs;
+    }
   }
 };
 
-/// Counts to offsets: of experts, of chunks within them (in place of their counts), and of tiles.
+/// Counts to offsets: of experts, of chunks within them (in place of their counts), and of tiles. Of wide teams a lane has an
+/// expert, and one lane adds up over experts what they take.
 template <class Space>
 struct scan_experts_body {
   static constexpr std::string_view verb = "scan_experts";
@@ -103,42 +134,124 @@ struct scan_experts_body {
 
   template <class Team>
   GRAFT_FN void operator()(Team const& tm) const {
-    tm.groups(1, [&](index_t) {
-      tm.once([&] {
-        index_t const experts = p.experts();
-        p.status(0) = -1;
-        for (index_t i = 1; i < 4; ++i) p.status(i) = experts;
-        for (index_t c = 0; c < chunks && p.status(0) < 0; ++c)
-          for (index_t i = 0; i < 3 && bad[c * 3] >= 0; ++i) p.status(i) = bad[c * 3 + i];
-        index_t row = 0;
-        index_t tile = 0;
-        for (index_t e = 0; e < experts; ++e) {
-          p.offsets(e) = row;
-          for (index_t c = 0; c < chunks; ++c) {
-            index_t const count = counters[c * experts + e];
-            counters[c * experts + e] = row;
-            row += count;
-          }
-          p.counts(e) = row - p.offsets(e);
-          if (p.options.tile > 0)
-            for (index_t r = p.offsets(e); r < row && tile < p.tile_rows.extent(0); r += p.options.tile, ++tile) {
-              p.tile_experts(tile) = e;
-              p.tile_rows(tile) = r;
-            }
-          for (index_t const end = tiles(row, p.options.alignment) * p.options.alignment; row < end; ++row) pad(row);
-        }
-        p.offsets(experts) = row;
-        for (; row < p.permutation.extent(0); ++row) pad(row);
-        for (; tile < p.tile_rows.extent(0); ++tile) p.tile_experts(tile) = p.tile_rows(tile) = -1;
+    index_t const experts = p.experts();
+    if constexpr (wide_team<Team>) {
+      auto* const first_bad = tm.template scratch<index_t>(numbers(experts));
+      index_t* const row = first_bad + bad_parts;  // first the rows with padding of each expert, then where they begin
+      index_t* const tile = row + experts + 1;     // the same for tiles
+      tm.vector(bad_parts, [&](index_t l) {
+        first_bad[l] = chunks;
+        for (index_t c = l; c < chunks; c += bad_parts)
+          if (bad[c * 3] >= 0 && c < first_bad[l]) first_bad[l] = c;
       });
-    });
+      tm.vector(experts, [&](index_t e) {
+        index_t count = 0;
+        for (index_t c = 0; c < chunks; ++c) count += counters[c * experts + e];
+        p.counts(e) = count;
+        row[e] = tiles(count, p.options.alignment) * p.options.alignment;
+        tile[e] = p.options.tile > 0 ? tiles(count, p.options.tile) : 0;
+      });
+      tm.barrier();
+      tm.groups(1, [&](index_t) {
+        tm.once([&] {
+          index_t c = chunks;
+          for (index_t l = 0; l < bad_parts; ++l) c = first_bad[l] < c ? first_bad[l] : c;
+          tell(c);
+          index_t rows = 0;
+          index_t all_tiles = 0;
+          for (index_t e = 0; e < experts; ++e) {
+            index_t const of_rows = row[e];
+            index_t const of_tiles = tile[e];
+            row[e] = rows;
+            tile[e] = all_tiles;
+            rows += of_rows;
+            all_tiles += of_tiles;
+          }
+          row[experts] = rows;
+          tile[experts] = all_tiles;
+        });
+      });
+      tm.barrier();
+      tm.vector(experts + 1, [&](index_t e) { p.offsets(e) = row[e]; });
+      tm.vector(experts, [&](index_t e) {
+        index_t const end = begin_chunks(e, row[e]);
+        write_tiles(e, row[e], end, tile[e]);
+        for (index_t r = end; r < row[e + 1]; ++r) pad(r);
+      });
+      index_t const rows = row[experts];
+      index_t const all_tiles = tile[experts];
+      auto const left = [](index_t extent, index_t used) { return used < extent ? extent - used : 0; };
+      tm.vector(left(p.permutation.extent(0), rows), [&](index_t i) { pad(rows + i); });
+      tm.vector(left(p.tile_rows.extent(0), all_tiles), [&](index_t i) { no_tile(all_tiles + i); });
+    } else {
+      tm.groups(1, [&](index_t) {
+        tm.once([&] {
+          index_t first_bad = 0;
+          while (first_bad < chunks && bad[first_bad * 3] < 0) ++first_bad;
+          tell(first_bad);
+          index_t row = 0;
+          index_t tile = 0;
+          for (index_t e = 0; e < experts; ++e) {
+            p.offsets(e) = row;
+            index_t const begin = row;
+            row = begin_chunks(e, row);
+            p.counts(e) = row - begin;
+            tile = write_tiles(e, begin, row, tile);
+            for (index_t const end = tiles(row, p.options.alignment) * p.options.alignment; row < end; ++row) pad(row);
+          }
+          p.offsets(experts) = row;
+          for (; row < p.permutation.extent(0); ++row) pad(row);
+          for (; tile < p.tile_rows.extent(0); ++tile) no_tile(tile);
+        });
+      });
+    }
   }
+  /// Bytes of a team, where teams are wide.
+  static std::size_t scratch(index_t experts) { return sizeof(index_t) * static_cast<std::size_t>(numbers(experts)); }
+
+ private:
+  static constexpr index_t bad_parts = 32;
+  [[nodiscard]] GRAFT_FN static constexpr index_t numbers(index_t experts) { return bad_parts + 2 * experts + 2; }
+
+  /// What was wrong in chunk c, or nothing behind the last.
+  GRAFT_FN void tell(index_t c) const {
+    p.status(0) = -1;
+    for (index_t i = 1; i < 4; ++i) p.status(i) = p.experts();
+    for (index_t i = 0; i < 3 && c < chunks; ++i) p.status(i) = bad[c * 3 + i];
+  }
+  /// Counts of expert e to the rows where chunks begin, eight at a time, so that loads need not wait for stores. Returns the row
+  /// behind the last.
+  GRAFT_FN index_t begin_chunks(index_t e, index_t row) const {
+    constexpr int eight = 8;
+    index_t const experts = p.experts();
+    for (index_t c = 0; c < chunks; c += eight) {
+      index_t* const of = counters + c * experts + e;
+      auto const there = static_cast<int>(tile_extent(chunks, c, eight));
+      index_t count[eight];
+      each_row<eight>(there, [&](int i) { count[i] = of[i * experts]; });
+      each_row<eight>(there, [&](int i) {
+        of[i * experts] = row;
+        row += count[i];
+      });
+    }
+    return row;
+  }
+  /// Tiles of the rows [begin, end) of expert e. Returns the tile behind the last.
+  GRAFT_FN index_t write_tiles(index_t e, index_t begin, index_t end, index_t tile) const {
+    if (p.options.tile > 0)
+      for (index_t r = begin; r < end && tile < p.tile_rows.extent(0); r += p.options.tile, ++tile) {
+        p.tile_experts(tile) = e;
+        p.tile_rows(tile) = r;
+      }
+    return tile;
+  }
+  GRAFT_FN void no_tile(index_t tile) const { p.tile_experts(tile) = p.tile_rows(tile) = -1; }
   GRAFT_FN void pad(index_t row) const {
     if (row < p.permutation.extent(0)) p.permutation(row) = p.row_tokens(row) = -1;
   }
 };
 
-/// Every pair to its row.
+/// Every pair to its row. Of wide teams a lane places the pairs of its expert, in order.
 template <class A, class Space>
 struct place_pairs_body {
   static constexpr std::string_view verb = "place_pairs";
@@ -147,48 +260,73 @@ struct place_pairs_body {
   index_t* cursors;
   bool keeps_drops;
 
+  template <class Team>
+  GRAFT_FN void operator()(Team const& tm) const {
+    // Copies, which no store can reach: what they hold stays in registers.
+    pair_sweep<A> const of = sweep;
+    index_t* const mine = cursors + tm.league_rank() * of.experts;
+    index_t* const permutation = p.permutation.data_handle();
+    index_t* const row_tokens = p.row_tokens.data_handle();
+    index_t* const inverse = p.inverse.data_handle();
+    index_t const rows = p.permutation.extent(0);
+    std::uint8_t const* const dropped = keeps_drops ? p.dropped.data_handle() : nullptr;
+    index_t const first = tm.league_rank() * of.chunk;
+    index_t const last = first + tile_extent(of.tokens, first, of.chunk);
+    auto const is_placed = [&](index_t pair, index_t id) {
+      return id >= 0 && id < of.experts && (dropped == nullptr || dropped[pair] == 0);
+    };
+    auto const place = [&](index_t pair, index_t t, index_t row) {
+      if (row >= rows) row = -1;  // of wrong offsets, which `status` tells
+      inverse[pair] = row;
+      if (row < 0) return;
+      permutation[row] = pair;
+      row_tokens[row] = t;
+    };
+    if constexpr (wide_team<Team>) {
+      tm.vector(of.experts, [&](index_t e) {
+        index_t row = mine[e];
+        for (index_t t = first; t < last; ++t)
+          of(t, [&](index_t pair, index_t, index_t id) {
+            if (id == e && is_placed(pair, id)) place(pair, t, row++);
+          });
+      });
+      tm.vector(last - first, [&](index_t i) {
+        of(first + i, [&](index_t pair, index_t, index_t id) {
+          if (!is_placed(pair, id)) inverse[pair] = -1;
+        });
+      });
+    } else {
+      tm.groups(1, [&](index_t) {
+        tm.once([&] {
+          for (index_t t = first; t < last; ++t)
+            of(t, [&](index_t pair, index_t, index_t id) { place(pair, t, is_placed(pair, id) ? mine[id]++ : -1); });
+        });
+      });
+    }
+    if (keeps_drops || first >= last) return;
+    // Pairs of a chunk follow each other; of wrong offsets, which `status` tells, only those that there are.
+    index_t const begin = clamp(p.pair_begin(first));
+    tm.vector(clamp(p.pair_begin(last)) - begin, [&](index_t i) { p.dropped(begin + i) = 0; });
+  }
+  [[nodiscard]] index_t lanes() const { return sweep.experts < 64 ? 64 : sweep.experts; }
+
+ private:
   [[nodiscard]] GRAFT_FN index_t clamp(index_t pair) const {
     return pair < 0 ? 0 : pair < p.pairs() ? pair : p.pairs();
   }
-  template <class Team>
-  GRAFT_FN void operator()(Team const& tm) const {
-    tm.groups(1, [&](index_t) {
-      tm.once([&] {
-        // Copies, which no store can reach: what they hold stays in registers.
-        pair_sweep<A> const of = sweep;
-        index_t* const mine = cursors + tm.league_rank() * of.experts;
-        index_t* const permutation = p.permutation.data_handle();
-        index_t* const row_tokens = p.row_tokens.data_handle();
-        index_t* const inverse = p.inverse.data_handle();
-        index_t const rows = p.permutation.extent(0);
-        std::uint8_t const* const dropped = keeps_drops ? p.dropped.data_handle() : nullptr;
-        index_t const first = tm.league_rank() * of.chunk;
-        index_t const last = first + tile_extent(of.tokens, first, of.chunk);
-        for (index_t t = first; t < last; ++t)
-          of(t, [&](index_t pair, index_t, index_t id) {
-            index_t row = -1;
-            if (id >= 0 && id < of.experts && (dropped == nullptr || dropped[pair] == 0)) row = mine[id]++;
-            if (row >= rows) row = -1;  // of wrong offsets, which `status` tells
-            inverse[pair] = row;
-            if (row < 0) return;
-            permutation[row] = pair;
-            row_tokens[row] = t;
-          });
-        if (keeps_drops || first >= last) return;
-        // Pairs of a chunk follow each other; of wrong offsets, which `status` tells, only those that there are.
-        for (index_t i = clamp(p.pair_begin(first)); i < clamp(p.pair_begin(last)); ++i) p.dropped(i) = 0;
-      });
-    });
-  }
 };
 
-/// Chunks of tokens that are counted apart: as many as run at once, but so large that their counters cost less than pairs.
+/// Chunks of tokens that are counted apart: as many as run at once, but so large that their counters cost less than pairs. On
+/// devices, where each lane walks all pairs of its chunk, they are smaller.
 template <class E>
 [[nodiscard]] index_t plan_chunks(E const& ex, index_t tokens, index_t pairs, index_t experts) {
   index_t at_once = teams_at_once(ex);
-  if constexpr (host_executor<E>) at_once = ex.concurrency();
-  index_t const least = experts < 4096 ? 4096 : experts;
-  return (std::max)(index_t{1}, (std::min)({at_once, pairs / least, tokens}));
+  index_t least = 512;
+  if constexpr (host_executor<E>) {
+    at_once = ex.concurrency();
+    least = 4096;
+  } else at_once = (std::min)(at_once, index_t{256});  // one lane adds up over chunks
+  return (std::max)(index_t{1}, (std::min)({at_once, pairs / (std::max)(least, experts), tokens}));
 }
 
 }  // namespace GRAFT_TARGET
@@ -204,9 +342,11 @@ inline namespace GRAFT_TARGET {
 /// Drops        `drops::given` leaves out the pairs that p.dropped names already (routing/capacity.hpp fills it).
 /// Aliasing     p's views may not overlap each other or the assignment.
 /// Determinism  stable, so a function of the assignment: equal for every executor and number of threads.
-/// Cost         O(T k + E): the ids are read twice, 33 bytes a pair and 16 an expert written.
+/// Cost         O(T k + E): the ids are read twice, 33 bytes a pair and 16 an expert written. Wide teams compare each pair with each
+///              expert, twice, lanes side by side.
 /// Scratch      `make_plan.scratch_bytes(ex, assigned, p)` from the executor's resource: 8 E bytes a chunk of tokens,
-///              one for each thread at most, and never more chunks than pairs / E.
+///              one for each thread (256 on devices) at most, and never more chunks than pairs / E. On devices also 16 E + 272 bytes a
+///              team.
 /// Errors       shape_error, argument_error: nothing is written then. data_error: an id outside [-1, E) or offsets that do not
 ///              rise from 0 to the number of ids; names the lowest such token. Executors of the host's memory look at once, and p
 ///              is unspecified then; others write p.status, for `check`, and count such a pair for none.
@@ -239,7 +379,8 @@ struct make_plan_fn {
       index_t* const counters = bad + 3 * chunks;
       bool const keeps = given == drops::given;
       ex.league(chunks, 0, count_pairs_body<A>{sweep, counters, bad, keeps ? p.dropped.data_handle() : nullptr});
-      ex.league(1, 0, scan_experts_body<Space>{p, counters, bad, chunks});
+      using scan_body = scan_experts_body<Space>;
+      ex.league(1, host_executor<E> ? 0 : scan_body::scratch(p.experts()), scan_body{p, counters, bad, chunks});
       if constexpr (std::same_as<typename E::space_type, host_space>) {
         ex.fence();
         graft::check(p.status);
