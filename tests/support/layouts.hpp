@@ -62,6 +62,7 @@ class matrix {
     if (rows == 0 || columns == 0) first = 0;
     graft::index_t const reach =
         rows == 0 || columns == 0 ? 0 : reach_of(row, rows) + reach_of(column, columns) + first + 1;
+    typename Memory::host_access const access;
     memory_.resize(static_cast<std::size_t>(reach + 2 * margin));
     for (std::size_t i = 0; i < memory_.size(); ++i) memory_[i] = guard(i);
     data_ = memory_.data() + margin + first;
@@ -76,6 +77,7 @@ class matrix {
 
   /// Element (i, j) does not depend on the layout.
   void fill(std::uint64_t seed, double scale = 1.0) {
+    typename Memory::host_access const access;
     random_bits bits(seed);
     auto const v = view();
     for (graft::index_t i = 0; i < rows_; ++i)
@@ -84,6 +86,7 @@ class matrix {
   }
   template <class V>
   void assign(V const& from) {
+    typename Memory::host_access const access;
     auto const v = view();
     for (graft::index_t i = 0; i < rows_; ++i)
       for (graft::index_t j = 0; j < columns_; ++j) v(i, j) = graft::store_as<T>(graft::load_as<double>(from(i, j)));
@@ -101,6 +104,7 @@ class matrix {
 
   /// Empty, or a sentence about the first element around the matrix that was written.
   [[nodiscard]] std::string outside() {
+    typename Memory::host_access const access;
     std::vector<char> inside(memory_.size());
     auto const v = view();
     for (graft::index_t i = 0; i < rows_; ++i)

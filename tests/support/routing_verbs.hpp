@@ -77,7 +77,10 @@ struct routed_tensors {
   [[nodiscard]] auto blocks(vector<S>& v) { return view(v, shape.H / 4, graft::index_t{4}, graft::index_t{4}); }
   [[nodiscard]] auto packed(vector<S>& v) { return view(v, shape.H / 4, graft::index_t{6}); }
 
-  [[nodiscard]] std::string differences(routed_tensors& other) {
+  /// Of other memory too.
+  template <class Tensors>
+  [[nodiscard]] std::string differences(Tensors& other) {
+    typename Memory::host_access const access;
     std::string all;
     auto const add = [&](char const* name, auto const& mine, auto const& theirs) {
       std::string const d = tests::differences(mine, theirs);
@@ -99,10 +102,10 @@ struct routed_tensors {
     add("rows", rows.view(), other.rows.view());
     add("y", y.view(), other.y.view());
     add("of_experts", of_experts.view(), other.of_experts.view());
-    add("sums", view(sums), view(other.sums));
-    add("loss", view(loss), view(other.loss));
-    add("rotations", view(rotations), view(other.rotations));
-    add("dparameters", view(dparameters), view(other.dparameters));
+    add("sums", view(sums), other.view(other.sums));
+    add("loss", view(loss), other.view(other.loss));
+    add("rotations", view(rotations), other.view(other.rotations));
+    add("dparameters", view(dparameters), other.view(other.dparameters));
     same("ids", ids, other.ids);
     same("token_ids", token_ids, other.token_ids);
     same("positions", positions, other.positions);

@@ -3,6 +3,7 @@
 
 #include <array>
 #include <cstddef>
+#include <cstdint>
 #include <span>
 #include <string>
 #include <type_traits>
@@ -44,6 +45,11 @@ struct tensors {
   matrix<std::conditional_t<std::is_same_v<S, double>, double, float>, Memory> scratch;
   vector bias, base_bias, rows, panels, more, ranks, drank;
 
+  [[nodiscard]] static vector zeros(graft::index_t count) { return tests::zeros_in<Memory, S>(count); }
+  [[nodiscard]] static vector random(graft::index_t count, std::uint64_t seed) {
+    return tests::made_in<Memory>([&] { return tests::numbers_in<vector>(random_numbers<S>(count, seed)); });
+  }
+
   [[nodiscard]] auto lora() { return graft::lora{.A = A.view(), .B = B.view(), .scale = 0.7}; }
   [[nodiscard]] auto lora_with_bias() {
     return graft::lora{.A = A.view(), .B = B.view(), .scale = 0.7, .bias = view(bias)};
@@ -58,7 +64,10 @@ struct tensors {
     return graft::panels_view<S, typename Memory::space>(panels.data(), B.view().extent(0), B.view().extent(1));
   }
 
-  [[nodiscard]] std::string differences(tensors& other) {
+  /// Of other memory too.
+  template <class Tensors>
+  [[nodiscard]] std::string differences(Tensors& other) {
+    typename Memory::host_access const access;
     std::string all;
     auto const add = [&](char const* name, auto const& mine, auto const& theirs) {
       std::string const d = tests::differences(mine, theirs);
@@ -73,12 +82,12 @@ struct tensors {
     add("dx", dx.view(), other.dx.view());
     add("dA", dA.view(), other.dA.view());
     add("dB", dB.view(), other.dB.view());
-    add("base_bias", view(base_bias), view(other.base_bias));
-    add("rows", view(rows), view(other.rows));
-    add("panels", view(panels), view(other.panels));
+    add("base_bias", view(base_bias), other.view(other.base_bias));
+    add("rows", view(rows), other.view(other.rows));
+    add("panels", view(panels), other.view(other.panels));
     add("z", z.view(), other.z.view());
-    add("more", view(more), view(other.more));
-    add("drank", view(drank), view(other.drank));
+    add("more", view(more), other.view(other.more));
+    add("drank", view(drank), other.view(other.drank));
     return all + y.outside() + w.outside() + v.outside() + dx.outside() + dA.outside() + dB.outside() + z.outside();
   }
 
@@ -244,9 +253,11 @@ void for_each_remaining_verb(F const& f) {
 
   auto const embedding = [](t_t& t) { return graft::lora_embedding{t.A.view(), t.B.view(), 0.7}; };
   auto const some_ids = [](t_t& t) {
-    typename Memory::template vector<graft::index_t> ids;
-    for (graft::index_t i = 0; i < t.y.view().extent(0); ++i) ids.push_back((3 * i) % t.A.view().extent(1));
-    return ids;
+    return tests::made_in<Memory>([&] {
+      typename Memory::template vector<graft::index_t> ids;
+      for (graft::index_t i = 0; i < t.y.view().extent(0); ++i) ids.push_back((3 * i) % t.A.view().extent(1));
+      return ids;
+    });
   };
   f("add_delta of lora_embedding", [=](auto const& ex, t_t& t) {
     auto const ids = some_ids(t);
@@ -267,7 +278,7 @@ void for_each_remaining_verb(F const& f) {
 
   auto const with_hra = [](t_t& t, auto const& use) {
     auto const n = t.x.view().extent(1), r = t.A.view().extent(0);
-    typename t_t::vector vectors(static_cast<std::size_t>(r * n)), spread(vectors.size());
+    auto vectors = t_t::zeros(r * n), spread = t_t::zeros(r * n);
     use(graft::hra{graft::transposed(t.A.view()), false, t.view(vectors, r, n), t.view(spread, n, r)});
   };
   f("transform_input of hra", [=](auto const& ex, t_t& t) {
@@ -304,7 +315,7 @@ void for_each_remaining_verb(F const& f) {
   f("backward of ia3", [](auto const& ex, t_t& t) {
     backward(ex, graft::ia3{t.view(t.bias)}, t.x.view(), t.z.view(), t.y.view(),
              graft::ia3_gradients{t.view(t.base_bias)}, graft::none);
-    auto const l = tests::numbers_in<typename t_t::vector>(random_numbers<S>(t.x.view().extent(1), 23));
+    auto const l = t_t::random(t.x.view().extent(1), 23);
     backward_input(ex, graft::ia3_feedforward{t.view(l)}, t.x.view(), t.x.view(), graft::ia3_gradients<>{},
                    t.dx.view());
   });
@@ -316,7 +327,7 @@ void for_each_remaining_verb(F const& f) {
 
   auto const with_road = [](t_t& t, auto const& use) {
     auto const m = t.y.view().extent(1);
-    typename t_t::vector factors(static_cast<std::size_t>(2 * m));
+    auto factors = t_t::zeros(2 * m);
     use(graft::road{t.view(t.bias), t.view(t.more), 4, t.view(factors, 2, m)});
   };
   f("transform_output of road", [=](auto const& ex, t_t& t) {
@@ -328,7 +339,7 @@ void for_each_remaining_verb(F const& f) {
   f("backward of road", [=](auto const& ex, t_t& t) {
     with_road(t, [&](auto const& a) {
       update_factors(ex, a);
-      typename t_t::vector dalpha(t.bias.size());
+      auto dalpha = t_t::zeros(t.y.view().extent(1));
       backward(ex, a, t.x.view(), t.z.view(), t.y.view(), graft::road_gradients{t.view(t.base_bias), t.view(dalpha)},
                graft::none);
     });
@@ -346,7 +357,7 @@ void for_each_remaining_verb(F const& f) {
     });
   });
   f("initialize of road", [=](auto const& ex, t_t& t) {
-    typename t_t::vector factors(2 * t.bias.size());
+    auto factors = t_t::zeros(2 * t.y.view().extent(1));
     initialize(ex, graft::road{t.view(t.base_bias), t.view(t.more), 4, t.view(factors, 2, t.y.view().extent(1))});
   });
 
@@ -367,7 +378,7 @@ void for_each_remaining_verb(F const& f) {
     normalize(ex, graft::rms_norm{t.view(t.bias)}, t.z.view(), t.y.view());
   });
   f("backward of ln_tuning", [](auto const& ex, t_t& t) {
-    typename t_t::vector db(t.bias.size());
+    auto db = t_t::zeros(t.y.view().extent(1));
     backward(ex, graft::layer_norm{t.view(t.bias), t.view(t.more), 1e-5}, t.y.view(), t.y.view(),
              graft::norm_gradients{t.view(t.base_bias), t.view(db)}, t.z.view());
     backward(ex, graft::rms_norm{t.view(t.bias)}, t.y.view(), t.y.view(),
@@ -379,8 +390,7 @@ void for_each_remaining_verb(F const& f) {
   // Rotations of blocks of two features, in memory of their own; gradients are added to the first rows of dA.
   auto const with_boft = [](t_t& t, auto const& use) {
     auto const n = t.x.view().extent(1);
-    auto parameters = tests::numbers_in<typename t_t::vector>(random_numbers<S>(2 * n, 21));
-    typename t_t::vector rotations(static_cast<std::size_t>(2 * n));
+    auto parameters = t_t::random(2 * n, 21), rotations = t_t::zeros(2 * n);
     graft::dynamic_extents<4> const shape(1, n / 2, 2, 2);
     use(graft::boft{t_t::strided(parameters.data(), shape, {0, 4, 2, 1}), t.view(t.bias),
                     t_t::strided(rotations.data(), shape, {0, 4, 2, 1})},
@@ -388,12 +398,13 @@ void for_each_remaining_verb(F const& f) {
   };
   auto const with_oft = [](t_t& t, auto const& use) {
     auto const n = t.x.view().extent(1);
-    auto parameters = tests::numbers_in<typename t_t::vector>(random_numbers<S>(n / 2, 22));
-    typename t_t::vector rotations(static_cast<std::size_t>(2 * n));
+    auto parameters = t_t::random(n / 2, 22), rotations = t_t::zeros(2 * n);
     use(graft::oft{t.view(parameters, n / 2, 1), n, 2, 5,
                    t_t::strided(rotations.data(), graft::dynamic_extents<3>(n / 2, 2, 2), {4, 2, 1})});
   };
-  auto const add_to = [](auto const& matrix, typename t_t::vector const& d) {
+  auto const add_to = [](auto const& ex, auto const& matrix, typename t_t::vector const& d) {
+    ex.fence();
+    typename Memory::host_access const access;
     for (std::size_t i = 0; i < d.size(); ++i) {
       auto const at = static_cast<graft::index_t>(i);
       matrix(at / matrix.extent(1), at % matrix.extent(1)) = d[i];
@@ -411,11 +422,11 @@ void for_each_remaining_verb(F const& f) {
   f("backward of boft", [=](auto const& ex, t_t& t) {
     with_boft(t, [&](auto const& a, auto const& like) {
       update_rotations(ex, a);
-      typename t_t::vector d(static_cast<std::size_t>(a.parameters.size()));
+      auto d = t_t::zeros(a.parameters.size());
       graft::boft_gradients const g{like(d.data()), t.view(t.base_bias)};
       backward(ex, a, t.x.view(), t.z.view(), t.y.view(), g, graft::none);
       backward_input(ex, a, t.x.view(), t.x.view(), g, t.dx.view());
-      add_to(t.dA.view(), d);
+      add_to(ex, t.dA.view(), d);
     });
   });
   f("merge of boft", [=](auto const& ex, t_t& t) {
@@ -445,10 +456,10 @@ void for_each_remaining_verb(F const& f) {
   f("backward_input of oft", [=](auto const& ex, t_t& t) {
     with_oft(t, [&](auto const& a) {
       update_rotations(ex, a);
-      typename t_t::vector d(static_cast<std::size_t>(a.parameters.size()));
+      auto d = t_t::zeros(a.parameters.size());
       backward_input(ex, a, t.x.view(), t.x.view(), graft::oft_gradients{t.view(d, a.parameters.extent(0), 1)},
                      t.dx.view());
-      add_to(t.dA.view(), d);
+      add_to(ex, t.dA.view(), d);
     });
   });
   f("merge of oft", [=](auto const& ex, t_t& t) {
@@ -476,7 +487,7 @@ void for_each_remaining_verb(F const& f) {
   });
   f("backward of lora_dropout", [=](auto const& ex, t_t& t) {
     auto const r = t.A.view().extent(0), n = t.A.view().extent(1), m = t.B.view().extent(0);
-    typename t_t::vector da(static_cast<std::size_t>(r * n)), db(static_cast<std::size_t>(m * r));
+    auto da = t_t::zeros(r * n), db = t_t::zeros(m * r);
     auto const da_dropped = t.view(da, r, n), db_dropped = t.view(db, m, r);
     backward_dropped(ex, t.lora(), mask, t.x.view(), t.y.view(), gradients(t), t.dx.view(), da_dropped, db_dropped);
   });

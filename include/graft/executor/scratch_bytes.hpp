@@ -3,6 +3,7 @@
 /// `scratch_bytes`: how much scratch calls take, by making them without launching anything.
 #pragma once
 
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
@@ -41,13 +42,13 @@ struct metering : E {
 inline namespace GRAFT_TARGET {
 
 /// Bytes of a `scratch_arena`, aligned to 64, that `call(ex)` takes at most at one time: for executors of devices. The call is made
-/// with an executor that launches nothing, so every check is made and no memory is touched.
+/// with an executor that launches nothing, so every check is made and no memory is touched. (On a host calls look at their results.)
 ///
 ///     graft::scratch_bytes(ex, [&](auto const& ex) { graft::backward(ex, q, x, dy, gradients, dx); })
 ///
 /// Errors       those of the call.
 template <class E, class Call>
-  requires(detail::has_ordered_scratch<E>)
+  requires(detail::has_ordered_scratch<E> && !std::same_as<typename E::space_type, host_space>)
 [[nodiscard]] std::size_t scratch_bytes(E const& ex, Call const& call) {
   constexpr std::size_t much = (std::numeric_limits<std::size_t>::max)() / 4;
   scratch_arena arena(reinterpret_cast<void*>(std::uintptr_t{64}), much);
