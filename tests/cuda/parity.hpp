@@ -1,0 +1,46 @@
+// Verbs on a device have the bits of `reference`, each time.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <catch2/catch_test_macros.hpp>
+#include <graft/cuda.hpp>
+
+#include "cuda/memory.hpp"
+#include "support/bits.hpp"
+
+namespace tests {
+
+/// `shape(tensors)` describes; `list(memory, f)` calls f(name, verb). Returns the number of verbs. Not for Catch2: any thread may
+/// call it, and complaints go to the tally.
+template <class Memory, template <class, class> class Tensors, class S, class Shape, class List, class... Layout>
+int compare_on_device(tally& all, stream& on, Shape const& shape, std::string const& described, List const& list,
+                      Layout... how) {
+  using here = Tensors<S, host_memory>;
+  using there = Tensors<S, Memory>;
+  std::vector<std::unique_ptr<here>> expected;
+  list(host_memory{}, [&](char const*, auto const& verb) {
+    expected.push_back(std::make_unique<here>(shape, how...));
+    verb(graft::reference{}, *expected.back());
+  });
+  std::size_t at = 0;
+  list(Memory{}, [&](char const* name, auto const& verb) {
+    here& right = *expected[at++];
+    for (int const time : {1, 2}) {
+      there got(shape, how...);
+      std::string complaint;
+      try {
+        verb(on.executor(), got);
+        on.executor().fence();
+        graft::check(on.record[0]);
+        complaint = got.differences(right);
+      } catch (graft::error const& e) { complaint = e.what(); }
+      all.add(complaint, [&] { return std::string(name) + ", " + described + ", run " + std::to_string(time); });
+    }
+  });
+  return static_cast<int>(at);
+}
+
+}  // namespace tests
