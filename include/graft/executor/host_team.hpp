@@ -32,7 +32,7 @@ GRAFT_FN Accumulate tree(Accumulate const* lane) {
 
 /// team::dot on a host: the lanes are an array that compilers vectorise over.
 template <class Accumulate, int R, class W, class X>
-GRAFT_INLINE void dot_on_host(index_t k0, index_t k1, W const& w, X const& x, Accumulate (&out)[R]) {
+GRAFT_FN void dot_on_host(index_t k0, index_t k1, W const& w, X const& x, Accumulate (&out)[R]) {
   Accumulate lane[R][group_lanes] = {};
   Accumulate f[group_lanes];
   index_t k = k0;
@@ -53,33 +53,33 @@ GRAFT_INLINE void dot_on_host(index_t k0, index_t k1, W const& w, X const& x, Ac
 }  // namespace GRAFT_TARGET
 }  // namespace detail
 
-/// A team of one host thread.
+/// A team of one host thread. Its members may be called by all that runs bodies (nvcc): so `reference` works in files of CUDA.
 template <int Rows>
 struct host_team {
   static constexpr int row_block = Rows;
   index_t rank;
   std::byte* memory;
 
-  [[nodiscard]] GRAFT_INLINE index_t league_rank() const { return rank; }
-  GRAFT_INLINE void barrier() const {}
+  [[nodiscard]] GRAFT_FN index_t league_rank() const { return rank; }
+  GRAFT_FN void barrier() const {}
   template <class T>
-  [[nodiscard]] GRAFT_INLINE T* scratch(index_t) const {
+  [[nodiscard]] GRAFT_FN T* scratch(index_t) const {
     return reinterpret_cast<T*>(memory);
   }
   template <class F>
-  GRAFT_INLINE void groups(index_t count, F const& f) const {
+  GRAFT_FN void groups(index_t count, F const& f) const {
     for (index_t i = 0; i < count; ++i) f(i);
   }
   template <class F>
-  GRAFT_INLINE void vector(index_t count, F const& f) const {
+  GRAFT_FN void vector(index_t count, F const& f) const {
     for (index_t i = 0; i < count; ++i) f(i);
   }
   template <class F>
-  GRAFT_INLINE void once(F const& f) const {
+  GRAFT_FN void once(F const& f) const {
     f();
   }
   template <class Accumulate, int R, class W, class X>
-  GRAFT_INLINE void dot(index_t k0, index_t k1, W const& w, X const& x, Accumulate (&out)[R]) const {
+  GRAFT_FN void dot(index_t k0, index_t k1, W const& w, X const& x, Accumulate (&out)[R]) const {
     detail::dot_on_host(k0, k1, w, x, out);
   }
 };
