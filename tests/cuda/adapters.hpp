@@ -26,10 +26,9 @@ template <class S>
 void compare_any_shapes() {
   tally all;
   stream on;
-  for (verb_shape const& s :
-       {verb_shape{1, 511, 15, 3}, verb_shape{4, 513, 17, 3}, verb_shape{3, 512, 16, 257}, verb_shape{5, 1028, 8, 260},
-        verb_shape{65, 33, 2, 17}, verb_shape{0, 1, 3, 3}, verb_shape{5, 0, 1, 1}, verb_shape{3, 3, 0, 3},
-        verb_shape{4, 1, 3, 0}}) {
+  for (verb_shape const& s : {verb_shape{1, 511, 15, 3}, verb_shape{4, 513, 17, 3}, verb_shape{3, 512, 16, 257},
+                              verb_shape{5, 1028, 8, 260}, verb_shape{65, 33, 2, 17}, verb_shape{0, 1, 3, 3},
+                              verb_shape{5, 0, 1, 1}, verb_shape{3, 3, 0, 3}, verb_shape{4, 1, 3, 0}}) {
     adapter_verbs<S, false> const list;
     compare_on_device<managed_memory, tensors, S>(all, on, s, text_of_shape(s), list);
     compare_on_device<managed_rows, tensors, S>(all, on, s, text_of_shape(s) + ", rows", list, layout::contiguous);

@@ -28,7 +28,7 @@ namespace tests {
   return count == 0 ? "no CUDA device: there is none" : "";
 }
 /// The first line of every test case.
-#define GRAFT_TESTS_NEED_DEVICE()                                      \
+#define GRAFT_TESTS_NEED_DEVICE() \
   if (std::string const why = tests::no_device(); !why.empty()) SKIP(why)
 
 inline void right(cudaError_t error, std::string_view what) {

@@ -74,9 +74,9 @@ int compare_all(Shape const& shape, std::size_t shared, List const& list) {
     work_queue none;
     auto const record = zeros_in<deferred_memory, graft::fault_record>(1);
     auto probe = made<far_tensors>(shape);
-    std::size_t const bytes = graft::scratch_bytes(
-        deferred{&none, nullptr, const_cast<graft::fault_record*>(record.data()), shared},
-        [&](auto const& ex) { verb(ex, probe); });
+    std::size_t const bytes =
+        graft::scratch_bytes(deferred{&none, nullptr, const_cast<graft::fault_record*>(record.data()), shared},
+                             [&](auto const& ex) { verb(ex, probe); });
     CHECK(none.verbs.empty());
     auto got = made<far_tensors>(shape);
     outcome const o = run(verb, got, bytes, shared);
@@ -233,7 +233,8 @@ TEST_CASE("experts that do not exist go to the record of expert_sums", "[executo
 
 TEST_CASE("without a record nothing is enqueued", "[executor][deferred]") {
   std::string const end =
-      ": what is wrong with data cannot be thrown by this executor, whose work is not done when a call returns; give the "
+      ": what is wrong with data cannot be thrown by this executor, whose work is not done when a call returns; give "
+      "the "
       "executor a graft::fault_record in its memory, or the call a status";
   embedding_problem e;
   CHECK_THROWS_AS(e.call(nullptr), graft::argument_error);

@@ -44,9 +44,9 @@ TEST_CASE("a team is a block, up to the size of a grid", "[executor][launch]") {
 TEST_CASE("a block has whole warps for the lanes that a team can use", "[executor][launch]") {
   struct {
     index_t lanes, threads;
-  } const all[] = {{-5, 32},  {0, 32},    {1, 32},    {31, 32},   {32, 32},    {33, 64},           {64, 64},
-                   {65, 96},  {224, 224}, {225, 256}, {255, 256}, {256, 256},  {257, 256},         {1000, 256},
-                   {(std::numeric_limits<index_t>::max)(), 256}};
+  } const all[] = {{-5, 32},   {0, 32},    {1, 32},    {31, 32},    {32, 32},
+                   {33, 64},   {64, 64},   {65, 96},   {224, 224},  {225, 256},
+                   {255, 256}, {256, 256}, {257, 256}, {1000, 256}, {(std::numeric_limits<index_t>::max)(), 256}};
   for (auto const& [lanes, threads] : all) CHECK(shape_of_launch(5, 0, lanes, h100).threads == threads);
   CHECK(graft::detail::lanes_of(any_body{}) == 256);
   CHECK(graft::detail::lanes_of(narrow_body{48}) == 48);

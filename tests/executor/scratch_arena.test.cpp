@@ -82,9 +82,8 @@ std::size_t bytes_of(std::string_view what, Call const& call) {
   launches = 0;
   REQUIRE(bytes > 0);
   scratch_arena little(aligned, bytes - 1);
-  CHECK(sentence_of([&] {
-          call(in_order{&launches, &little, &record});
-        }).find("graft::scratch_arena: a call needs ") == 0);
+  CHECK(sentence_of([&] { call(in_order{&launches, &little, &record}); }).find("graft::scratch_arena: a call needs ") ==
+        0);
   CHECK(little.used() == 0);
   return bytes;
 }
@@ -134,7 +133,8 @@ TEST_CASE("an arena that is too small says what is wanted and what is left", "[e
   scratch_arena arena(std::span<std::byte>(m.bytes, 200));
   void* const a = arena.allocate(60, 64);
   CHECK(sentence_of([&] { static_cast<void>(arena.allocate(137, 64)); }) ==
-        "graft::scratch_arena: a call needs 137 bytes more of scratch but 136 of 200 are left; graft::scratch_bytes(ex, call) "
+        "graft::scratch_arena: a call needs 137 bytes more of scratch but 136 of 200 are left; "
+        "graft::scratch_bytes(ex, call) "
         "says how many a call takes");
   CHECK((arena.used() == 60 && arena.most() == 60));
   void* const b = arena.allocate(136, 64);

@@ -154,9 +154,8 @@ class work_queue {
     auto const& body = *reinterpret_cast<Body const*>(one.body.data());
     std::vector<block> shared(one.shape.shared / sizeof(block) + 1);
     for (graft::index_t b = one.shape.blocks; b-- > 0;) {
-      std::byte* const memory = one.shape.global == 0
-                                    ? shared.data()->bytes
-                                    : one.global + static_cast<std::size_t>(b) * one.shape.global;
+      std::byte* const memory =
+          one.shape.global == 0 ? shared.data()->bytes : one.global + static_cast<std::size_t>(b) * one.shape.global;
       std::memset(memory, 0xa5, one.shape.global == 0 ? one.shape.shared : one.shape.global);
       for (graft::index_t rank = b; rank < one.size; rank += one.shape.blocks)
         body(deferred_team<Rows>{rank, static_cast<int>(one.shape.threads), memory});
@@ -164,7 +163,7 @@ class work_queue {
   }
   /// What a verb left on the stack is gone.
   [[gnu::noinline]] static void spoil_stack() {
-    volatile unsigned char stack[1U << 16U];
+    unsigned char volatile stack[1U << 16U];
     for (auto& byte : stack) byte = 0xa5;
   }
 
