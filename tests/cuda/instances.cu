@@ -24,6 +24,7 @@ static_assert(graft::executor<executor> && !graft::host_executor<executor>);
 struct device_memory {
   using space = graft::device_space;
   static constexpr int unit_dimension = 1;
+  using host_access = tests::host_memory::host_access;
   template <class T>
   using vector = std::vector<T>;
 };
