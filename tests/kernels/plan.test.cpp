@@ -17,6 +17,7 @@
 #include "kernels/plans.hpp"
 #include "support/bits.hpp"
 #include "support/executors.hpp"
+#include "support/lane_by_lane.hpp"
 #include "support/random.hpp"
 #include "support/resources.hpp"
 
@@ -181,6 +182,47 @@ TEST_CASE("plan: a stable sort gives the same", "[kernels][plan]") {
   }
   CHECK(t.text() == "");
   CHECK(t.count() == 60 * 3 * executor_count);
+}
+
+TEST_CASE("plan: chunks by lanes give the plan of the reference, in every order of lanes", "[kernels][plan]") {
+  random_bits bits(9);
+  tally t;
+  for (auto const& [T, E, k] : {std::array<index_t, 3>{1700, 5, 2}, {700, 1, 1}, {900, 300, 3}, {40, 7, 60}}) {
+    std::vector<std::int32_t> ids(static_cast<std::size_t>(T * k));
+    for (auto& id : ids) id = static_cast<std::int32_t>(bits.below(E + 1)) - 1;
+    list offsets{0};
+    while (offsets.back() < T * k) offsets.push_back(std::min(T * k, offsets.back() + bits.below(2 * k + 1)));
+    auto const compare = [&, experts = E](auto const& a, std::string const& what) {
+      owned_plan expected(a, experts, {.alignment = 8, .tile = 16});
+      auto const fill = [](graft::plan<> const& p) {
+        for (index_t i = 0; i < p.pairs(); ++i) p.dropped(i) = i % 11 == 3;
+      };
+      for (auto const given : {drops::none, drops::given}) {
+        fill(expected.p);
+        make_plan(graft::reference{}, a, expected.p, given);
+        for_each_lane_order([&](std::string const& name, auto const& ex) {
+          owned_plan got(a, experts, {.alignment = 8, .tile = 16});
+          fill(got.p);
+          make_plan(ex, a, got.p, given);
+          t.add(contents(got.p) == contents(expected.p) ? "" : "another plan", [&] { return name + ", " + what; });
+        });
+      }
+    };
+    compare(view(ids, T, k), std::to_string(T) + " tokens");
+    CHECK(graft::detail::plan_chunks(lane_by_lane{}, T, T * k, E) == std::max(index_t{1}, T * k / 512));
+    compare(graft::ragged_assignment{view(offsets), view(ids)}, std::to_string(T * k) + " pairs, ragged");
+    // The lowest bad token is that of the reference.
+    for (index_t const bad : {T * k - 1, T * k / 2 + 1, T * k / 2}) {
+      ids[static_cast<std::size_t>(bad)] = static_cast<std::int32_t>(E + bad % 3);
+      for_each_lane_order([&, experts = E, token = bad / k](std::string const& name, auto const& ex) {
+        owned_plan got(view(ids, T, k), experts);
+        CHECK_THROWS_AS(make_plan(ex, view(ids, T, k), got.p), graft::data_error);
+        t.add(got.p.status(0) == token ? "" : "another bad token", [&] { return name; });
+      });
+    }
+  }
+  INFO(t.text());
+  CHECK(t.text().empty());
 }
 
 TEST_CASE("plan: tokens in another order are the same plan in another order", "[kernels][plan]") {

@@ -103,11 +103,12 @@ std::string complaint(float const* z, index_t E, index_t k, std::int32_t const* 
 }
 
 index_t rows_asked() { return rows_to_draw(20000); }
-/// f(executor) of one of three, in turn.
+/// f(executor) of one of four, in turn.
 template <class F>
 void on_one(index_t turn, F const& f) {
-  if (turn % 3 == 0) f(graft::reference{});
-  else if (turn % 3 == 1) f(graft::serial{});
+  if (turn % 4 == 0) f(graft::reference{});
+  else if (turn % 4 == 1) f(graft::serial{});
+  else if (turn % 4 == 2) f(wide_reference{});
   else f(graft::openmp{.threads = 2});
 }
 
