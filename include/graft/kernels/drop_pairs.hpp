@@ -177,6 +177,9 @@ struct drop_pairs_body {
   /// The rows in the segments before i.
   [[nodiscard]] GRAFT_FN static index_t before(index_t const* part, index_t i) {
     index_t sum = 0;
+#if defined(__CUDA_ARCH__)
+#pragma unroll 4
+#endif
     for (index_t s = 0; s < i; ++s) sum += part[s];
     return sum;
   }
