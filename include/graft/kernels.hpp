@@ -14,6 +14,7 @@
 #include <graft/kernels/dispatch.hpp>
 #include <graft/kernels/drop_pairs.hpp>
 #include <graft/kernels/dropout.hpp>
+#include <graft/kernels/elements.hpp>
 #include <graft/kernels/expand_add.hpp>
 #include <graft/kernels/expert_columns.hpp>
 #include <graft/kernels/expert_sums.hpp>

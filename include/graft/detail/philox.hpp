@@ -33,13 +33,10 @@ GRAFT_FN constexpr std::array<std::uint32_t, 4> philox(std::uint64_t seed, std::
 /// Word `element % 4` of block `element / 4`.
 GRAFT_FN constexpr std::uint32_t philox_word(std::uint64_t seed, std::uint64_t stream, index_t element) {
   auto const e = static_cast<std::uint64_t>(element);
-  auto const block = philox(seed, stream, e / 4U);
-#if defined(__CUDA_ARCH__)
-  // What is indexed by a variable does not stay in registers.
-  return e % 4U < 2 ? (e % 2U == 0 ? block[0] : block[1]) : (e % 2U == 0 ? block[2] : block[3]);
-#else
-  return block[e % 4U];
-#endif
+  auto const word = philox(seed, stream, e / 4U);
+  std::uint32_t const low = e % 2U == 0 ? word[0] : word[1];  // no indexing: words stay in registers
+  std::uint32_t const high = e % 2U == 0 ? word[2] : word[3];
+  return e % 4U < 2 ? low : high;
 }
 
 /// [0, 1) in steps of 2^-24: exact in fp32.

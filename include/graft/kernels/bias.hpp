@@ -9,6 +9,7 @@
 #include <graft/config.hpp>
 #include <graft/contracts.hpp>
 #include <graft/executor/concepts.hpp>
+#include <graft/kernels/elements.hpp>
 #include <graft/kernels/override.hpp>
 #include <graft/kernels/summation.hpp>
 #include <graft/view/tensor_view.hpp>
@@ -17,22 +18,13 @@ namespace graft::inline GRAFT_CONTRACT {
 namespace detail {
 inline namespace GRAFT_TARGET {
 template <class B, class Y, class Accumulate>
-struct add_bias_body {
+struct add_bias_value {
   static constexpr std::string_view verb = "add_bias";
   B b;
   Y y;
   Accumulate scale;
-
-  template <class Team>
-  GRAFT_FN void operator()(Team const& tm) const {
-    row_tile<Team::row_block> const tile(tm.league_rank(), y.extent(0));
-    for (int t = 0; t < tile.count; ++t) {
-      index_t const i = tile.row[t];
-      tm.vector(y.extent(1), [&](index_t j) {
-        y(i, j) =
-            store_as<typename Y::value_type>(std::fma(scale, load_as<Accumulate>(b(j)), load_as<Accumulate>(y(i, j))));
-      });
-    }
+  GRAFT_FN Accumulate operator()(index_t i, index_t j) const {
+    return std::fma(scale, load_as<Accumulate>(b(j)), load_as<Accumulate>(y(i, j)));
   }
 };
 
@@ -86,8 +78,8 @@ struct add_bias_fn {
       graft::detail::expects_data(verb, "b", b);
       graft::detail::expects_output(verb, "y", y);
       graft::detail::expects_disjoint(verb, "y", y, "b", b);
-      ex.league(graft::detail::tiles(y.extent(0), E::row_block), 0,
-                graft::detail::add_bias_body<B, Y, accumulate>{b, y, static_cast<accumulate>(scale.value())});
+      graft::detail::write_elements(
+          ex, y, graft::detail::add_bias_value<B, Y, accumulate>{b, y, static_cast<accumulate>(scale.value())});
     }
   }
 };

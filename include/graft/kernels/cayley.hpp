@@ -45,6 +45,8 @@ struct cayley_body {
   P parameters;
   R rotations;
 
+  [[nodiscard]] GRAFT_FN constexpr index_t lanes() const { return rotations.extent(1) * rotations.extent(1); }
+
   template <class Team>
   GRAFT_FN void operator()(Team const& tm) const {
     index_t const k = tm.league_rank();
@@ -95,6 +97,8 @@ struct cayley_neumann_body {
   P parameters;
   R rotations;
   int terms;
+
+  [[nodiscard]] GRAFT_FN constexpr index_t lanes() const { return rotations.extent(1) * rotations.extent(1); }
 
   template <class Team>
   GRAFT_FN void operator()(Team const& tm) const {

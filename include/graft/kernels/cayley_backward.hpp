@@ -43,6 +43,8 @@ struct cayley_backward_body {
   G gradient;
   D d;
 
+  [[nodiscard]] GRAFT_FN constexpr index_t lanes() const { return rotations.extent(1) * rotations.extent(1); }
+
   template <class Team>
   GRAFT_FN void operator()(Team const& tm) const {
     index_t const k = tm.league_rank();
@@ -76,6 +78,8 @@ struct cayley_neumann_backward_body {
   G gradient;
   D d;
   int terms;
+
+  [[nodiscard]] GRAFT_FN constexpr index_t lanes() const { return gradient.extent(1) * gradient.extent(1); }
 
   template <class Team>
   GRAFT_FN void operator()(Team const& tm) const {

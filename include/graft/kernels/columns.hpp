@@ -10,6 +10,7 @@
 #include <graft/config.hpp>
 #include <graft/contracts.hpp>
 #include <graft/executor/concepts.hpp>
+#include <graft/kernels/elements.hpp>
 #include <graft/kernels/override.hpp>
 #include <graft/kernels/summation.hpp>
 #include <graft/view/tensor_view.hpp>
@@ -18,23 +19,14 @@ namespace graft::inline GRAFT_CONTRACT {
 namespace detail {
 inline namespace GRAFT_TARGET {
 template <class D, class X, class Y, class Accumulate>
-struct add_scaled_columns_body {
+struct add_scaled_columns_value {
   static constexpr std::string_view verb = "add_scaled_columns";
   D d;
   X x;
   Y y;
   Accumulate shift;
-
-  template <class Team>
-  GRAFT_FN void operator()(Team const& tm) const {
-    row_tile<Team::row_block> const tile(tm.league_rank(), y.extent(0));
-    for (int t = 0; t < tile.count; ++t) {
-      index_t const i = tile.row[t];
-      tm.vector(y.extent(1), [&](index_t j) {
-        y(i, j) = store_as<typename Y::value_type>(
-            std::fma(factor<Accumulate>(d, j) + shift, load_as<Accumulate>(x(i, j)), load_as<Accumulate>(y(i, j))));
-      });
-    }
+  GRAFT_FN Accumulate operator()(index_t i, index_t j) const {
+    return std::fma(factor<Accumulate>(d, j) + shift, load_as<Accumulate>(x(i, j)), load_as<Accumulate>(y(i, j)));
   }
 };
 
@@ -117,9 +109,9 @@ struct add_scaled_columns_fn {
         graft::detail::expects_disjoint(verb, "y", y, "d", d);
       }
       graft::detail::expects_disjoint(verb, "y", y, "x", x);
-      ex.league(
-          graft::detail::tiles(y.extent(0), E::row_block), 0,
-          graft::detail::add_scaled_columns_body<D, X, Y, accumulate>{d, x, y, static_cast<accumulate>(shift.value())});
+      graft::detail::write_elements(ex, y,
+                                    graft::detail::add_scaled_columns_value<D, X, Y, accumulate>{
+                                        d, x, y, static_cast<accumulate>(shift.value())});
     }
   }
 };

@@ -12,6 +12,7 @@
 #include <graft/contracts.hpp>
 #include <graft/executor/concepts.hpp>
 #include <graft/kernels/dispatch.hpp>
+#include <graft/kernels/elements.hpp>
 #include <graft/kernels/override.hpp>
 #include <graft/kernels/plan.hpp>
 #include <graft/kernels/summation.hpp>
@@ -21,33 +22,25 @@ namespace graft::inline GRAFT_CONTRACT {
 namespace detail {
 inline namespace GRAFT_TARGET {
 
-/// A tile of tokens; one column a lane.
+/// A chain over the choices of a token.
 template <class Space, class Rows, class W, class Y, bool Add, class Accumulate>
-struct combine_body {
+struct combine_value {
   static constexpr std::string_view verb = Add ? "combine_add" : "combine";
   plan<Space> p;
   Rows rows;
   W w;
   Y y;
-
-  template <class Team>
-  GRAFT_FN void operator()(Team const& tm) const {
-    row_tile<Team::row_block> const tile(tm.league_rank(), y.extent(0));
-    for (int r = 0; r < tile.count; ++r) {
-      index_t const t = tile.row[r];
-      index_t const last = p.pair_begin(t + 1);
-      tm.vector(y.extent(1), [&](index_t j) {
-        auto sum = Add ? load_as<Accumulate>(y(t, j)) : Accumulate{0};
-        for (index_t pair = p.pair_begin(t); pair < last; ++pair) {
-          index_t const row = p.inverse(pair);
-          if (row < 0) continue;
-          auto const value = load_as<Accumulate>(rows(row, j));
-          if constexpr (std::is_same_v<W, pair_values<void>>) sum = sum + value;
-          else sum = std::fma(load_as<Accumulate>(w(t, pair)), value, sum);
-        }
-        y(t, j) = store_as<typename Y::value_type>(sum);
-      });
+  GRAFT_FN Accumulate operator()(index_t t, index_t j) const {
+    Accumulate sum = Add ? load_as<Accumulate>(y(t, j)) : Accumulate{0};
+    index_t const last = p.pair_begin(t + 1);
+    for (index_t pair = p.pair_begin(t); pair < last; ++pair) {
+      index_t const row = p.inverse(pair);
+      if (row < 0) continue;
+      auto const value = load_as<Accumulate>(rows(row, j));
+      if constexpr (std::is_same_v<W, pair_values<void>>) sum = sum + value;
+      else sum = std::fma(load_as<Accumulate>(w(t, pair)), value, sum);
     }
+    return sum;
   }
 };
 
@@ -138,8 +131,8 @@ struct combine_fn {
                                     typename Y::value_type>;
     expects(p, rows, w, y);
     auto values = graft::detail::values_of_pairs(p, w);
-    ex.league(graft::detail::tiles(y.extent(0), E::row_block), 0,
-              graft::detail::combine_body<Space, Rows, decltype(values), Y, Add, accumulate>{p, rows, values, y});
+    graft::detail::write_elements(
+        ex, y, graft::detail::combine_value<Space, Rows, decltype(values), Y, Add, accumulate>{p, rows, values, y});
   }
 
   template <class E, class Space, class Rows, class W, class Y>

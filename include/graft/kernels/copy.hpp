@@ -8,28 +8,19 @@
 #include <graft/config.hpp>
 #include <graft/contracts.hpp>
 #include <graft/executor/concepts.hpp>
+#include <graft/kernels/elements.hpp>
 #include <graft/kernels/override.hpp>
-#include <graft/kernels/summation.hpp>
 #include <graft/view/tensor_view.hpp>
 
 namespace graft::inline GRAFT_CONTRACT {
 namespace detail {
 inline namespace GRAFT_TARGET {
 template <class X, class Y>
-struct copy_body {
+struct copy_value {
   static constexpr std::string_view verb = "copy";
   X x;
-  Y y;
-
-  template <class Team>
-  GRAFT_FN void operator()(Team const& tm) const {
-    using accumulate = accumulate_t<typename X::value_type, typename Y::value_type>;
-    row_tile<Team::row_block> const tile(tm.league_rank(), y.extent(0));
-    for (int t = 0; t < tile.count; ++t) {
-      index_t const i = tile.row[t];
-      tm.vector(y.extent(1),
-                [&](index_t j) { y(i, j) = store_as<typename Y::value_type>(load_as<accumulate>(x(i, j))); });
-    }
+  GRAFT_FN auto operator()(index_t i, index_t j) const {
+    return load_as<accumulate_t<typename X::value_type, typename Y::value_type>>(x(i, j));
   }
 };
 }  // namespace GRAFT_TARGET
@@ -62,7 +53,7 @@ struct copy_fn {
       graft::detail::expects_data(verb, "X", x);
       graft::detail::expects_output(verb, "Y", y);
       graft::detail::expects_disjoint(verb, "Y", y, "X", x);
-      ex.league(graft::detail::tiles(y.extent(0), E::row_block), 0, graft::detail::copy_body<X, Y>{x, y});
+      graft::detail::write_elements(ex, y, graft::detail::copy_value<X, Y>{x});
     }
   }
 };

@@ -10,9 +10,9 @@
 #include <graft/config.hpp>
 #include <graft/contracts.hpp>
 #include <graft/executor/concepts.hpp>
+#include <graft/kernels/elements.hpp>
 #include <graft/kernels/override.hpp>
 #include <graft/kernels/plan.hpp>
-#include <graft/kernels/summation.hpp>
 #include <graft/view/tensor_view.hpp>
 
 namespace graft::inline GRAFT_CONTRACT {
@@ -74,27 +74,19 @@ struct value_of_pairs<none_t> {
   using type = float;
 };
 
-template <class Space, class X, class W, class Rows, class Accumulate>
-struct dispatch_body {
+/// Rows without a token are +0.
+template <class Space, class X, class W, class Accumulate>
+struct dispatch_value {
   static constexpr std::string_view verb = "dispatch";
   plan<Space> p;
   X x;
   W w;
-  Rows rows;
-
-  template <class Team>
-  GRAFT_FN void operator()(Team const& tm) const {
-    row_tile<Team::row_block> const tile(tm.league_rank(), rows.extent(0));
-    for (int r = 0; r < tile.count; ++r) {
-      index_t const i = tile.row[r];
-      index_t const token = p.row_tokens(i);
-      tm.vector(rows.extent(1), [&](index_t j) {
-        auto value = token < 0 ? Accumulate{0} : load_as<Accumulate>(x(token, j));
-        if constexpr (!std::is_same_v<W, pair_values<void>>)
-          if (token >= 0) value = load_as<Accumulate>(w(token, p.permutation(i))) * value;
-        rows(i, j) = store_as<typename Rows::value_type>(value);
-      });
-    }
+  GRAFT_FN Accumulate operator()(index_t i, index_t j) const {
+    index_t const token = p.row_tokens(i);
+    if (token < 0) return Accumulate{0};
+    Accumulate const value = load_as<Accumulate>(x(token, j));
+    if constexpr (std::is_same_v<W, pair_values<void>>) return value;
+    else return load_as<Accumulate>(w(token, p.permutation(i))) * value;
   }
 };
 }  // namespace GRAFT_TARGET
@@ -133,8 +125,8 @@ struct dispatch_fn {
                                     typename graft::detail::value_of_pairs<W>::type>;
     expects(p, x, rows, w);
     auto values = graft::detail::values_of_pairs(p, w);
-    ex.league(graft::detail::tiles(rows.extent(0), E::row_block), 0,
-              graft::detail::dispatch_body<Space, X, decltype(values), Rows, accumulate>{p, x, values, rows});
+    graft::detail::write_elements(ex, rows,
+                                  graft::detail::dispatch_value<Space, X, decltype(values), accumulate>{p, x, values});
   }
 
   template <class E, class Space, class X, class Rows, class W = none_t>

@@ -8,24 +8,18 @@
 #include <graft/config.hpp>
 #include <graft/contracts.hpp>
 #include <graft/executor/concepts.hpp>
+#include <graft/kernels/elements.hpp>
 #include <graft/kernels/override.hpp>
-#include <graft/kernels/summation.hpp>
 #include <graft/view/tensor_view.hpp>
 
 namespace graft::inline GRAFT_CONTRACT {
 namespace detail {
 inline namespace GRAFT_TARGET {
-template <class Y>
-struct fill_body {
+template <class Number>
+struct fill_value {
   static constexpr std::string_view verb = "fill";
-  Y y;
-  typename Y::value_type number;
-
-  template <class Team>
-  GRAFT_FN void operator()(Team const& tm) const {
-    row_tile<Team::row_block> const tile(tm.league_rank(), y.extent(0));
-    for (int t = 0; t < tile.count; ++t) tm.vector(y.extent(1), [&](index_t j) { y(tile.row[t], j) = number; });
-  }
+  Number number;
+  GRAFT_FN Number operator()(index_t, index_t) const { return number; }
 };
 }  // namespace GRAFT_TARGET
 }  // namespace detail
@@ -50,8 +44,8 @@ struct fill_fn {
   void operator()(E const& ex, double number, Y const& y) const {
     if constexpr (mandates<E, Y>()) {
       graft::detail::expects_output("kernels::fill", "Y", y);
-      ex.league(graft::detail::tiles(y.extent(0), E::row_block), 0,
-                graft::detail::fill_body<Y>{y, store_as<typename Y::value_type>(number)});
+      using number_type = typename Y::value_type;
+      graft::detail::write_elements(ex, y, graft::detail::fill_value<number_type>{store_as<number_type>(number)});
     }
   }
 };

@@ -11,6 +11,7 @@
 #include <graft/contracts.hpp>
 #include <graft/executor/concepts.hpp>
 #include <graft/executor/host_team.hpp>
+#include <graft/kernels/elements.hpp>
 #include <graft/kernels/faults.hpp>
 #include <graft/kernels/override.hpp>
 #include <graft/kernels/summation.hpp>
@@ -35,12 +36,17 @@ struct check_ids_body {
   template <class Team>
   GRAFT_FN void operator()(Team const& tm) const {
     index_t const first = tm.league_rank() * id_tile;
+    index_t& found = lowest[tm.league_rank()];
+    auto const is_bad = [&](index_t i) { return ids(i) < 0 || ids(i) >= limit; };
+    tm.groups(1, [&](index_t) { tm.once([&] { found = -1; }); });
+    tm.barrier();
+    tm.vector(tile_extent(ids.count, first, id_tile), [&](index_t i) {
+      if (is_bad(first + i)) found = first;  // there is one: every lane writes the same
+    });
+    tm.barrier();
     tm.groups(1, [&](index_t) {
       tm.once([&] {
-        index_t bad = -1;
-        for (index_t i = 0; i < tile_extent(ids.count, first, id_tile) && bad < 0; ++i)
-          if (index_t const id = ids(first + i); id < 0 || id >= limit) bad = first + i;
-        lowest[tm.league_rank()] = bad;
+        while (found >= 0 && !is_bad(found)) ++found;
       });
     });
   }
@@ -58,26 +64,16 @@ struct wrong_id {
   }
 };
 
-/// A tile of tokens; ranks over the lanes.
-template <class A, class Ids, class V, class Accumulate>
-struct gather_columns_body {
+/// scale times row t's column of A, 0 where its id has none.
+template <class A, class Ids, class Accumulate>
+struct gather_columns_value {
   static constexpr std::string_view verb = "gather_columns";
   A a;
   Ids ids;
-  V v;
   Accumulate scale;
-
-  template <class Team>
-  GRAFT_FN void operator()(Team const& tm) const {
-    row_tile<Team::row_block> const tile(tm.league_rank(), v.extent(0));
-    for (int t = 0; t < tile.count; ++t) {
-      index_t const id = ids(tile.row[t]);
-      bool const there = id >= 0 && id < a.extent(1);
-      tm.vector(v.extent(1), [&](index_t j) {
-        v(tile.row[t], j) =
-            store_as<typename V::value_type>(there ? scale * load_as<Accumulate>(a(j, id)) : Accumulate{0});
-      });
-    }
+  GRAFT_FN Accumulate operator()(index_t t, index_t j) const {
+    index_t const id = ids(t);
+    return id >= 0 && id < a.extent(1) ? scale * load_as<Accumulate>(a(j, id)) : Accumulate{0};
   }
 };
 
@@ -89,6 +85,8 @@ struct scatter_add_columns_body {
   Ids ids;
   A a;
   index_t padding;
+
+  [[nodiscard]] GRAFT_FN constexpr index_t lanes() const { return rank_tile; }
 
   template <class Team>
   GRAFT_FN void operator()(Team const& tm) const {
@@ -167,9 +165,9 @@ struct gather_columns_fn {
       graft::detail::expects_data(verb, "A", a);
       graft::detail::expects_output(verb, "v", v);
       graft::detail::expects_disjoint(verb, "v", v, "A", a);
-      ex.league(
-          graft::detail::tiles(v.extent(0), E::row_block), 0,
-          graft::detail::gather_columns_body<A, Ids, V, accumulate>{a, ids, v, static_cast<accumulate>(scale.value())});
+      graft::detail::write_elements(
+          ex, v,
+          graft::detail::gather_columns_value<A, Ids, accumulate>{a, ids, static_cast<accumulate>(scale.value())});
     }
   }
 };

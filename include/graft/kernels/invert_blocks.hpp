@@ -23,6 +23,8 @@ struct invert_body {
   R r;
   M inverse;
 
+  [[nodiscard]] GRAFT_FN constexpr index_t lanes() const { return 2 * r.extent(1) * r.extent(1); }
+
   template <class Team>
   GRAFT_FN void operator()(Team const& tm) const {
     index_t const k = tm.league_rank();

@@ -10,8 +10,8 @@
 #include <graft/contracts.hpp>
 #include <graft/executor/concepts.hpp>
 #include <graft/kernels/dropout.hpp>
+#include <graft/kernels/elements.hpp>
 #include <graft/kernels/override.hpp>
-#include <graft/kernels/summation.hpp>
 #include <graft/view/tensor_view.hpp>
 
 namespace graft::inline GRAFT_CONTRACT {
@@ -27,7 +27,9 @@ struct feature_mask {
 
 namespace detail {
 inline namespace GRAFT_TARGET {
-/// A block of columns a team, so that a column's number is drawn once.
+inline constexpr index_t mask_rows = 64;
+
+/// A block of columns and of rows a team, so that a column's number is drawn once for them.
 template <class X, class Y, bool Add>
 struct keep_columns_body {
   static constexpr std::string_view verb = Add ? "keep_columns_add" : "keep_columns";
@@ -35,19 +37,25 @@ struct keep_columns_body {
   X x;
   Y y;
 
+  [[nodiscard]] GRAFT_FN constexpr index_t lanes() const { return y.extent(1); }
+
   template <class Team>
   GRAFT_FN void operator()(Team const& tm) const {
     using accumulate = accumulate_t<typename X::value_type, typename Y::value_type>;
-    index_t const first = tm.league_rank() * column_tile;
+    index_t const blocks = tiles(y.extent(1), column_tile);
+    index_t const first = tm.league_rank() % blocks * column_tile;
+    index_t const first_row = tm.league_rank() / blocks * mask_rows;
     tm.vector(tile_extent(y.extent(1), first, column_tile), [&](index_t l) {
       index_t const j = first + l;
       bool const keeps = mask.keeps(j);
-      for (index_t i = 0; i < y.extent(0); ++i) {
-        if constexpr (Add) {
-          if (keeps)
-            y(i, j) = store_as<typename Y::value_type>(load_as<accumulate>(y(i, j)) + load_as<accumulate>(x(i, j)));
-        } else y(i, j) = store_as<typename Y::value_type>(keeps ? load_as<accumulate>(x(i, j)) : accumulate{0});
-      }
+      if (Add && !keeps) return;
+      pass_in_order<Team>(
+          tile_extent(y.extent(0), first_row, mask_rows),
+          [&](index_t i) {
+            auto const value = keeps ? load_as<accumulate>(x(first_row + i, j)) : accumulate{0};
+            return Add ? load_as<accumulate>(y(first_row + i, j)) + value : value;
+          },
+          [&](index_t i, accumulate element) { store_element(y, first_row + i, j, element); });
     });
   }
 };
@@ -92,8 +100,9 @@ struct keep_columns_fn {
       graft::detail::expects_data(verb, "x", x);
       graft::detail::expects_output(verb, "y", y);
       graft::detail::expects_disjoint(verb, "y", y, "x", x);
-      ex.league(graft::detail::tiles(y.extent(1), graft::detail::column_tile), 0,
-                graft::detail::keep_columns_body<X, Y, Add>{mask, x, y});
+      ex.league(graft::detail::tiles(y.extent(1), graft::detail::column_tile) *
+                    graft::detail::tiles(y.extent(0), graft::detail::mask_rows),
+                0, graft::detail::keep_columns_body<X, Y, Add>{mask, x, y});
     }
   }
 };

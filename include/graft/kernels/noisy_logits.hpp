@@ -14,9 +14,9 @@
 #include <graft/contracts.hpp>
 #include <graft/detail/elementary.hpp>
 #include <graft/executor/concepts.hpp>
+#include <graft/kernels/elements.hpp>
 #include <graft/kernels/override.hpp>
 #include <graft/kernels/random.hpp>
-#include <graft/kernels/summation.hpp>
 #include <graft/kernels/top_k.hpp>
 #include <graft/view/tensor_view.hpp>
 
@@ -33,38 +33,42 @@ GRAFT_FN double noise_at(N const& noise, index_t t, index_t e, index_t experts) 
 /// The standard deviation softplus(raw) + floor.
 GRAFT_FN double deviation_of(double raw, double floor) { return portable_softplus(raw) + floor; }
 
-/// H = clean + noise deviation, or its backward: dclean += dH, draw += dH noise sigmoid(raw).
-template <class C, class R, class N, class H, class DC, class DR>
-struct noisy_logits_body {
-  static constexpr std::string_view verb = std::is_same_v<DC, none_t> ? "noisy_logits" : "noisy_logits_backward";
+/// H = clean + noise deviation.
+template <class C, class R, class N>
+struct noisy_logits_value {
+  static constexpr std::string_view verb = "noisy_logits";
   C clean;
   R raw;
   N noise;
   double floor;
-  H noisy;
+  GRAFT_FN double operator()(index_t t, index_t e) const {
+    double const deviation = deviation_of(load_as<double>(raw(t, e)), floor);
+    return std::fma(noise_at(noise, t, e, clean.extent(1)), deviation, load_as<double>(clean(t, e)));
+  }
+};
+/// Its backward: dclean += dH, draw += dH noise sigmoid(raw).
+template <class R, class N, class DH, class DC, class DR>
+struct noisy_logits_backward_pass {
+  static constexpr std::string_view verb = "noisy_logits_backward";
+  R raw;
+  N noise;
+  DH dnoisy;
   DC dclean;
   DR draw;
 
-  template <class Team>
-  GRAFT_FN void operator()(Team const& tm) const {
-    row_tile<Team::row_block> const tile(tm.league_rank(), noisy.extent(0));
-    index_t const n = noisy.extent(1);
-    for (int i = 0; i < tile.count; ++i) {
-      index_t const t = tile.row[i];
-      tm.vector(n, [&](index_t e) {
-        double const r = load_as<double>(raw(t, e));
-        double const draws = noise_at(noise, t, e, n);
-        if constexpr (std::is_same_v<DC, none_t>) {
-          double const h = std::fma(draws, deviation_of(r, floor), load_as<double>(clean(t, e)));
-          noisy(t, e) = store_as<typename H::value_type>(h);
-        } else {
-          double const dh = load_as<double>(noisy(t, e));
-          dclean(t, e) = store_as<typename DC::value_type>(load_as<double>(dclean(t, e)) + dh);
-          draw(t, e) =
-              store_as<typename DR::value_type>(std::fma(dh * draws, portable_sigmoid(r), load_as<double>(draw(t, e))));
-        }
-      });
-    }
+  struct sums {
+    double clean;
+    double raw;
+  };
+  [[nodiscard]] GRAFT_FN sums read(index_t t, index_t e) const {
+    double const dh = load_as<double>(dnoisy(t, e));
+    double const of_deviation = dh * noise_at(noise, t, e, dnoisy.extent(1));
+    return {load_as<double>(dclean(t, e)) + dh,
+            std::fma(of_deviation, portable_sigmoid(load_as<double>(raw(t, e))), load_as<double>(draw(t, e)))};
+  }
+  GRAFT_FN void write(index_t t, index_t e, sums const& element) const {
+    store_element(dclean, t, e, element.clean);
+    store_element(draw, t, e, element.raw);
   }
 };
 
@@ -169,8 +173,7 @@ struct noisy_logits_fn {
       graft::detail::expects_output(verb, "H", noisy);
       graft::detail::expects_disjoint(verb, "H", noisy, "clean", clean);
       graft::detail::expects_disjoint(verb, "H", noisy, "raw", raw);
-      ex.league(graft::detail::tiles(noisy.extent(0), E::row_block), 0,
-                graft::detail::noisy_logits_body<C, R, N, H, none_t, none_t>{clean, raw, noise, floor, noisy, {}, {}});
+      graft::detail::write_elements(ex, noisy, graft::detail::noisy_logits_value<C, R, N>{clean, raw, noise, floor});
     }
   }
 };
@@ -201,8 +204,9 @@ struct noisy_logits_backward_fn {
       graft::detail::expects_disjoint(verb, "draw", draw, "dH", dnoisy);
       graft::detail::expects_disjoint(verb, "draw", draw, "dclean", dclean);
       graft::detail::expects_disjoint(verb, "draw", draw, "raw", raw);
-      ex.league(graft::detail::tiles(dnoisy.extent(0), E::row_block), 0,
-                graft::detail::noisy_logits_body<none_t, R, N, DH, DC, DR>{{}, raw, noise, 0.0, dnoisy, dclean, draw});
+      graft::detail::run_pass(
+          ex, dnoisy.extent(0), dnoisy.extent(1),
+          graft::detail::noisy_logits_backward_pass<R, N, DH, DC, DR>{raw, noise, dnoisy, dclean, draw});
     }
   }
 };

@@ -13,6 +13,7 @@
 #include <graft/contracts.hpp>
 #include <graft/executor/concepts.hpp>
 #include <graft/executor/host_team.hpp>
+#include <graft/kernels/elements.hpp>
 #include <graft/kernels/override.hpp>
 #include <graft/kernels/summation.hpp>
 #include <graft/view/tensor_view.hpp>
@@ -58,12 +59,15 @@ struct normalize_body {
     index_t const i = tm.league_rank();
     auto* const statistics = tm.template scratch<Accumulate>(2);
     row_statistics<Accumulate, Centred>(tm, x, i, eps, statistics);
-    tm.vector(x.extent(1), [&](index_t k) {
-      Accumulate const normal = (load_as<Accumulate>(x(i, k)) - statistics[0]) * statistics[1];
-      Accumulate const w = load_as<Accumulate>(weight(k));
-      if constexpr (std::is_same_v<B, none_t>) y(i, k) = store_as<typename Y::value_type>(normal * w);
-      else y(i, k) = store_as<typename Y::value_type>(std::fma(normal, w, load_as<Accumulate>(bias(k))));
-    });
+    pass_over(
+        tm, x.extent(1),
+        [&](index_t k) {
+          Accumulate const normal = (load_as<Accumulate>(x(i, k)) - statistics[0]) * statistics[1];
+          Accumulate const w = load_as<Accumulate>(weight(k));
+          if constexpr (std::is_same_v<B, none_t>) return normal * w;
+          else return std::fma(normal, w, load_as<Accumulate>(bias(k)));
+        },
+        [&](index_t k, Accumulate element) { store_element(y, i, k, element); });
   }
 };
 
@@ -96,11 +100,14 @@ struct normalize_backward_body {
         tm.once([&] { own[2 + which] = sum[0] / n; });
       });
       tm.barrier();
-      tm.vector(x.extent(1), [&](index_t k) {
-        Accumulate const centred = std::fma(load_as<Accumulate>(dy(i, k)), load_as<Accumulate>(weight(k)), -own[3]);
-        Accumulate const part = std::fma(-normal(k), own[2], centred);
-        dx(i, k) = store_as<typename DX::value_type>(std::fma(part, own[1], load_as<Accumulate>(dx(i, k))));
-      });
+      pass_over(
+          tm, x.extent(1),
+          [&](index_t k) {
+            Accumulate const centred = std::fma(load_as<Accumulate>(dy(i, k)), load_as<Accumulate>(weight(k)), -own[3]);
+            Accumulate const part = std::fma(-normal(k), own[2], centred);
+            return std::fma(part, own[1], load_as<Accumulate>(dx(i, k)));
+          },
+          [&](index_t k, Accumulate element) { store_element(dx, i, k, element); });
     }
     tm.vector(2, [&](index_t e) { kept[2 * i + e] = own[e]; });
   }

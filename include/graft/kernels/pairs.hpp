@@ -14,6 +14,7 @@
 #include <graft/config.hpp>
 #include <graft/contracts.hpp>
 #include <graft/executor/concepts.hpp>
+#include <graft/kernels/elements.hpp>
 #include <graft/kernels/override.hpp>
 #include <graft/kernels/summation.hpp>
 #include <graft/view/tensor_view.hpp>
@@ -40,44 +41,46 @@ template <class F>
       f.data_handle() + (f.size() == 0 ? 0 : i * f.stride(0)), dynamic_extents<1>{f.extent(1)}, {f.stride(1)}};
 }
 
+/// A pass over the pairs of rows.
 template <class C, class S, class Y, class Accumulate, pair_turn Turn>
-struct rotate_pairs_body {
+struct rotate_pairs_pass {
   static constexpr std::string_view verb = "rotate_pairs";
   C c;
   S s;
   index_t group;
   Y y;
 
-  template <class Team>
-  GRAFT_FN void operator()(Team const& tm) const {
-    row_tile<Team::row_block> const tile(tm.league_rank(), y.extent(0));
+  struct turned {
+    index_t feature;  // the first of the pair
+    Accumulate first;
+    Accumulate second;
+  };
+  [[nodiscard]] GRAFT_FN turned read(index_t row, index_t e) const {
     index_t const half = group / 2;
-    for (int t = 0; t < tile.count; ++t) {
-      index_t const row = tile.row[t];
-      tm.vector(y.extent(1) / 2, [&](index_t e) {
-        index_t const j = e / half * group + e % half;
-        index_t const k = j + half;
-        Accumulate c1 = load_as<Accumulate>(c(j)), c2 = load_as<Accumulate>(c(k));
-        Accumulate s1 = load_as<Accumulate>(s(j)), s2 = load_as<Accumulate>(s(k));
-        if constexpr (Turn == pair_turn::back) {  // the transpose exchanges the sines
-          Accumulate const kept = s1;
-          s1 = -s2;
-          s2 = -kept;
-        }
-        if constexpr (Turn == pair_turn::inverse) {
-          Accumulate const determinant = std::fma(c1, c2, s1 * s2);
-          Accumulate const kept = c1;
-          c1 = c2 / determinant;
-          c2 = kept / determinant;
-          s1 = -s1 / determinant;
-          s2 = -s2 / determinant;
-        }
-        Accumulate const a = load_as<Accumulate>(y(row, j));
-        Accumulate const b = load_as<Accumulate>(y(row, k));
-        y(row, j) = store_as<typename Y::value_type>(std::fma(c1, a, -(s1 * b)));
-        y(row, k) = store_as<typename Y::value_type>(std::fma(c2, b, s2 * a));
-      });
+    index_t const j = e / half * group + e % half;
+    index_t const k = j + half;
+    Accumulate c1 = load_as<Accumulate>(c(j)), c2 = load_as<Accumulate>(c(k));
+    Accumulate s1 = load_as<Accumulate>(s(j)), s2 = load_as<Accumulate>(s(k));
+    if constexpr (Turn == pair_turn::back) {  // the transpose exchanges the sines
+      Accumulate const kept = s1;
+      s1 = -s2;
+      s2 = -kept;
     }
+    if constexpr (Turn == pair_turn::inverse) {
+      Accumulate const determinant = std::fma(c1, c2, s1 * s2);
+      Accumulate const kept = c1;
+      c1 = c2 / determinant;
+      c2 = kept / determinant;
+      s1 = -s1 / determinant;
+      s2 = -s2 / determinant;
+    }
+    Accumulate const a = load_as<Accumulate>(y(row, j));
+    Accumulate const b = load_as<Accumulate>(y(row, k));
+    return {j, std::fma(c1, a, -(s1 * b)), std::fma(c2, b, s2 * a)};
+  }
+  GRAFT_FN void write(index_t row, index_t, turned const& pair) const {
+    store_element(y, row, pair.feature, pair.first);
+    store_element(y, row, pair.feature + group / 2, pair.second);
   }
 };
 
@@ -241,8 +244,8 @@ struct rotate_pairs_fn {
       graft::detail::expects_output(verb, "y", y);
       graft::detail::expects_disjoint(verb, "y", y, "c", c);
       graft::detail::expects_disjoint(verb, "y", y, "s", s);
-      ex.league(graft::detail::tiles(y.extent(0), E::row_block), 0,
-                graft::detail::rotate_pairs_body<C, S, Y, accumulate, Turn>{c, s, group, y});
+      graft::detail::run_pass(ex, y.extent(0), y.extent(1) / 2,
+                              graft::detail::rotate_pairs_pass<C, S, Y, accumulate, Turn>{c, s, group, y});
     }
   }
 };

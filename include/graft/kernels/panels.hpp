@@ -10,6 +10,7 @@
 #include <graft/config.hpp>
 #include <graft/contracts.hpp>
 #include <graft/executor/concepts.hpp>
+#include <graft/kernels/elements.hpp>
 #include <graft/view/tensor_view.hpp>
 
 namespace graft::inline GRAFT_CONTRACT {
@@ -76,10 +77,13 @@ struct pack_panels_body {
     index_t const first = tm.league_rank() * panel_width;
     index_t const r = b.extent(1);
     auto* const out = panels.data_handle() + first * r;
-    tm.vector(r * panel_width, [&](index_t i) {
-      index_t const o = first + i % panel_width;
-      out[i] = o < b.extent(0) ? b(o, i / panel_width) : typename P::value_type(0.0F);
-    });
+    pass_over(
+        tm, r * panel_width,
+        [&](index_t i) {
+          index_t const o = first + i % panel_width;
+          return o < b.extent(0) ? b(o, i / panel_width) : typename P::value_type(0.0F);
+        },
+        [&](index_t i, typename P::value_type element) { out[i] = element; });
   }
 };
 }  // namespace GRAFT_TARGET

@@ -13,8 +13,8 @@
 #include <graft/detail/elementary.hpp>
 #include <graft/detail/philox.hpp>
 #include <graft/executor/concepts.hpp>
+#include <graft/kernels/elements.hpp>
 #include <graft/kernels/override.hpp>
-#include <graft/kernels/summation.hpp>
 #include <graft/view/tensor_view.hpp>
 
 namespace graft::inline GRAFT_CONTRACT {
@@ -61,51 +61,35 @@ GRAFT_FN double standard_normal(random_stream const& s, index_t element) {
   return std::sqrt(-2.0 * portable_log(u)) * portable_cos_turn(v);
 }
 
-template <class Y, bool Normal>
-struct fill_random_body {
+/// Number i q + j of the stream.
+template <bool Normal>
+struct fill_random_value {
   static constexpr std::string_view verb = Normal ? "fill_normal" : "fill_uniform";
   random_stream source;
-  Y y;
+  index_t columns;
   double scale;
-
-  template <class Team>
-  GRAFT_FN void operator()(Team const& tm) const {
-    row_tile<Team::row_block> const tile(tm.league_rank(), y.extent(0));
-    for (int t = 0; t < tile.count; ++t) {
-      index_t const i = tile.row[t];
-      tm.vector(y.extent(1), [&](index_t j) {
-        index_t const element = i * y.extent(1) + j;
-        double const number = Normal ? standard_normal(source, element) : symmetric_uniform(source, element);
-        y(i, j) = store_as<typename Y::value_type>(scale * number);
-      });
-    }
+  GRAFT_FN double operator()(index_t i, index_t j) const {
+    index_t const element = i * columns + j;
+    return scale * (Normal ? standard_normal(source, element) : symmetric_uniform(source, element));
   }
 };
 
-/// y = factor(e) x, or y += factor(e) x; element (i, j) of q columns is e = i q + j.
+/// factor(e) x, or y + factor(e) x; element (i, j) of q columns is e = i q + j.
 template <class Factor, class X, class Y, bool Add>
-struct scale_elements_body {
+struct scale_elements_value {
   static constexpr std::string_view verb = Add ? Factor::verb_add : Factor::verb;
   Factor factor;
   X x;
   Y y;
-
-  template <class Team>
-  GRAFT_FN void operator()(Team const& tm) const {
+  GRAFT_FN auto operator()(index_t i, index_t j) const {
     using accumulate = accumulate_t<typename X::value_type, typename Y::value_type>;
-    row_tile<Team::row_block> const tile(tm.league_rank(), y.extent(0));
-    for (int t = 0; t < tile.count; ++t) {
-      index_t const i = tile.row[t];
-      tm.vector(y.extent(1), [&](index_t j) {
-        accumulate const f = factor(i * y.extent(1) + j);
-        accumulate const value = load_as<accumulate>(x(i, j));
-        if constexpr (Add) y(i, j) = store_as<typename Y::value_type>(std::fma(f, value, load_as<accumulate>(y(i, j))));
-        else y(i, j) = store_as<typename Y::value_type>(f * value);
-      });
-    }
+    accumulate const f = factor(i * y.extent(1) + j);
+    accumulate const value = load_as<accumulate>(x(i, j));
+    if constexpr (Add) return std::fma(f, value, load_as<accumulate>(y(i, j)));
+    else return f * value;
   }
 };
-/// The same, checked. y may be x itself where it is `in_place`.
+/// The pass that writes them to y, checked. y may be x itself where it is `in_place`.
 template <bool Add, class E, class Factor, class X, class Y>
 void scale_elements(E const& ex, std::string_view verb, Factor const& factor, X const& x, Y const& y, bool in_place) {
   expects_equal_extents(verb, "y", y, 0, "x", x, 0);
@@ -113,7 +97,7 @@ void scale_elements(E const& ex, std::string_view verb, Factor const& factor, X 
   expects_data(verb, "x", x);
   expects_output(verb, "y", y);
   if (!in_place || !is_same_view(x, y)) expects_disjoint(verb, "y", y, "x", x);
-  ex.league(tiles(y.extent(0), E::row_block), 0, scale_elements_body<Factor, X, Y, Add>{factor, x, y});
+  write_elements(ex, y, scale_elements_value<Factor, X, Y, Add>{factor, x, y});
 }
 }  // namespace GRAFT_TARGET
 }  // namespace detail
@@ -154,8 +138,8 @@ struct fill_random_fn {
         graft::detail::raise(
             argument_error(graft::detail::text("graft::", verb, ": first is ", source.first, " and scale ",
                                                scale.value(), "; the one must not be negative, the other finite")));
-      ex.league(graft::detail::tiles(y.extent(0), E::row_block), 0,
-                graft::detail::fill_random_body<Y, Normal>{source, y, scale.value()});
+      graft::detail::write_elements(ex, y,
+                                    graft::detail::fill_random_value<Normal>{source, y.extent(1), scale.value()});
     }
   }
 };

@@ -10,6 +10,7 @@
 #include <graft/config.hpp>
 #include <graft/contracts.hpp>
 #include <graft/executor/concepts.hpp>
+#include <graft/kernels/elements.hpp>
 #include <graft/kernels/override.hpp>
 #include <graft/kernels/rotation.hpp>
 #include <graft/kernels/summation.hpp>
@@ -18,7 +19,28 @@
 namespace graft::inline GRAFT_CONTRACT {
 namespace detail {
 inline namespace GRAFT_TARGET {
-/// Generic body: a row a team, its features twice in scratch; every factor reads one copy and writes the other.
+/// Features that a team of `rotate_body` takes where they turn within themselves, and rows in blocks of the executor's.
+inline constexpr index_t rotated_features = 256;
+inline constexpr int rotated_tiles = 2;
+
+/// Features of a team: factors `first` and on turn groups of them within themselves, of which it takes what fits.
+template <class R>
+[[nodiscard]] index_t rotated_span(R const& r, index_t first) {
+  index_t const b = r.extent(2);
+  index_t const n = r.extent(1) * b;
+  index_t const group = b << (first + r.extent(0) - 1);
+  index_t const span = group < rotated_features ? rotated_features / group * group : group;
+  return span < n ? span : n;
+}
+
+/// A feature of all rows of a tile, side by side.
+template <class Accumulate, int Rows>
+struct alignas(16) feature_of_rows {
+  Accumulate row[Rows];
+};
+
+/// Generic body: a tile of rows and a span of features a team, twice in scratch; a factor reads one copy and writes the
+/// other.
 template <class X, class R, class Y, class Accumulate, bool Transposed, bool Add>
 struct rotate_body {
   static constexpr std::string_view verb = "rotate_blocks";
@@ -26,40 +48,57 @@ struct rotate_body {
   R r;
   Y y;
   index_t first;
+  index_t span;
+
+  template <int RowBlock>
+  using feature = feature_of_rows<Accumulate, rotated_tiles * RowBlock>;
+  [[nodiscard]] GRAFT_FN constexpr index_t lanes() const { return span; }
 
   template <class Team>
   GRAFT_FN void operator()(Team const& tm) const {
-    index_t const t = tm.league_rank();
-    index_t const n = x.extent(1);
+    constexpr int rows = rotated_tiles * Team::row_block;
+    grid_tile<rows> const tile(tm.league_rank(), x.extent(0), x.extent(1), span);
     index_t const factors = r.extent(0);
     index_t const b = r.extent(2);
-    auto* from = tm.template scratch<Accumulate>(2 * n);
-    auto* to = from + n;
-    tm.vector(n, [&](index_t j) { from[j] = load_as<Accumulate>(x(t, j)); });
+    auto* from = tm.template scratch<feature<Team::row_block>>(2 * span);
+    auto* to = from + span;
+    tm.vector(tile.count, [&](index_t j) {
+      Accumulate element[rows];
+      for (int t = 0; t < rows; ++t) element[t] = load_as<Accumulate>(x(tile.rows.row[t], tile.first + j));
+      for (int t = 0; t < rows; ++t) from[j].row[t] = element[t];
+    });
     tm.barrier();
     for (index_t step = 0; step < factors; ++step) {
       index_t const f = Transposed ? step : factors - 1 - step;
-      tm.vector(n, [&](index_t e) {
+      index_t const apart = first + f == 0 ? 0 : (b / 2 << (first + f)) - b / 2;  // between the halves of a block
+      tm.vector(tile.count, [&](index_t e) {
         index_t const k = e / b;
         index_t const j = e % b;
-        Accumulate sum[1] = {Accumulate{0}};
+        index_t const start = kernels::block_feature(first + f, b, k, 0);
+        auto const place = [&](index_t i) { return start + i + (i < b / 2 ? 0 : apart); };
+        index_t const block = tile.first / b + k;
+        Accumulate sum[rows] = {};
         chain_short_axis(
-            b, [&](int, index_t i) { return from[kernels::block_feature(first + f, b, k, i)]; },
-            [&](index_t i) { return load_as<Accumulate>(Transposed ? r(f, k, j, i) : r(f, k, i, j)); }, sum);
-        to[kernels::block_feature(first + f, b, k, j)] = sum[0];
+            b, [&](int t, index_t i) { return from[place(i)].row[t]; },
+            [&](index_t i) { return load_as<Accumulate>(Transposed ? r(f, block, j, i) : r(f, block, i, j)); }, sum);
+        for (int t = 0; t < rows; ++t) to[place(j)].row[t] = sum[t];
       });
       tm.barrier();
       auto* const last = from;
       from = to;
       to = last;
     }
-    tm.vector(n, [&](index_t j) {
-      y(t, j) = store_as<typename Y::value_type>(Add ? load_as<Accumulate>(y(t, j)) + from[j] : from[j]);
-    });
+    pass_over_rows(
+        tm, tile.rows, 0, tile.count,
+        [&](index_t i, index_t j) {
+          Accumulate const turned = from[j].row[i - tile.rows.row.first];
+          return Add ? load_as<Accumulate>(y(i, tile.first + j)) + turned : turned;
+        },
+        [&](index_t i, index_t j, Accumulate element) { store_element(y, i, tile.first + j, element); });
   }
 };
 
-/// Generic body: a block a team, its b x b elements over the lanes, each a chain over the rows.
+/// Generic body: `blocks` blocks a team, their b x b elements over the lanes, each a chain over the rows.
 template <class X, class G, class D, class Accumulate>
 struct rotate_gradient_body {
   static constexpr std::string_view verb = "rotate_blocks_gradient";
@@ -68,23 +107,27 @@ struct rotate_gradient_body {
   D d;
   index_t factor;
   index_t shared;  // blocks that one block of d stands for
+  index_t blocks;
+
+  [[nodiscard]] GRAFT_FN constexpr index_t lanes() const { return blocks * d.extent(1) * d.extent(1); }
 
   template <class Team>
   GRAFT_FN void operator()(Team const& tm) const {
     index_t const b = d.extent(1);
-    index_t const k0 = tm.league_rank() * shared;
-    tm.vector(b * b, [&](index_t e) {
-      index_t const i = e / b;
+    index_t const first = tm.league_rank() * blocks;
+    tm.vector(tile_extent(d.extent(0), first, blocks) * b * b, [&](index_t e) {
+      index_t const i = e / b % b;
       index_t const j = e % b;
-      Accumulate sum[1] = {load_as<Accumulate>(d(tm.league_rank(), i, j))};
-      for (index_t k = k0; k < k0 + shared; ++k) {
+      index_t const block = first + e / b / b;
+      Accumulate sum[1] = {load_as<Accumulate>(d(block, i, j))};
+      for (index_t k = block * shared; k < (block + 1) * shared; ++k) {
         index_t const from = kernels::block_feature(factor, b, k, i);
         index_t const to = kernels::block_feature(factor, b, k, j);
         chain_short_axis(
             x.extent(0), [&](int, index_t t) { return load_as<Accumulate>(x(t, from)); },
             [&](index_t t) { return load_as<Accumulate>(g(t, to)); }, sum);
       }
-      d(tm.league_rank(), i, j) = store_as<typename D::value_type>(sum[0]);
+      d(block, i, j) = store_as<typename D::value_type>(sum[0]);
     });
   }
 };
@@ -126,9 +169,9 @@ struct rotate_blocks_fn {
   template <executor E, matrix_view X, class R, output_matrix Y>
   void generic(E const& ex, X const& x, R const& r, Y const& y, index_t first = 0) const {
     expects(x, r, y, first);
-    using sums = sums_of<X, R, Y>;
-    ex.league(x.extent(0), team_bytes<sums>(x),
-              graft::detail::rotate_body<X, R, Y, sums, Transposed, Add>{x, r, y, first});
+    if (x.size() == 0) return;
+    index_t const span = graft::detail::rotated_span(r, first);
+    ex.league(teams<E>(x, span), team_bytes<E, X, R, Y>(span), body_of<X, R, Y>{x, r, y, first, span});
   }
   template <class E, class X, class R, class Y>
   void operator()(E const& ex, X const& x, R const& r, Y const& y, index_t first = 0) const {
@@ -147,17 +190,25 @@ struct rotate_blocks_fn {
     expects(x, r, y, first);
     using chosen_body = override_for<rotate_blocks_fn, E, X, R, Y>;
     if constexpr (chosen_body::which == body::host) return chosen_body::scratch_bytes(ex, x, r, y, first);
-    else if constexpr (requires { ex.league_scratch(index_t{}, std::size_t{}); })
-      return ex.league_scratch(x.extent(0), team_bytes<sums_of<X, R, Y>>(x));
-    else return 0;
+    else {
+      if (x.size() == 0) return 0;
+      index_t const span = graft::detail::rotated_span(r, first);
+      return graft::detail::league_bytes(ex, teams<E>(x, span), team_bytes<E, X, R, Y>(span));
+    }
   }
 
  private:
   template <class X, class R, class Y>
-  using sums_of = accumulate_t<typename X::value_type, typename R::value_type, typename Y::value_type>;
-  template <class Sums, class X>
-  [[nodiscard]] static std::size_t team_bytes(X const& x) {
-    return 2 * sizeof(Sums) * static_cast<std::size_t>(x.extent(1));
+  using body_of = graft::detail::rotate_body<
+      X, R, Y, accumulate_t<typename X::value_type, typename R::value_type, typename Y::value_type>, Transposed, Add>;
+  template <class E, class X>
+  [[nodiscard]] static index_t teams(X const& x, index_t span) {
+    return graft::detail::tiles(x.extent(0), graft::detail::rotated_tiles * E::row_block) *
+           graft::detail::tiles(x.extent(1), span);
+  }
+  template <class E, class X, class R, class Y>
+  [[nodiscard]] static std::size_t team_bytes(index_t span) {
+    return 2 * sizeof(typename body_of<X, R, Y>::template feature<E::row_block>) * static_cast<std::size_t>(span);
   }
   template <class X, class R, class Y>
   static void expects(X const& x, R const& r, Y const& y, index_t first) {
@@ -221,8 +272,9 @@ struct rotate_blocks_gradient_fn {
       graft::detail::expects_disjoint(verb, "dR", dr, "x", x);
       graft::detail::expects_disjoint(verb, "dR", dr, "g", g);
       if (dr.size() == 0) return;
-      ex.league(dr.extent(0), 0,
-                graft::detail::rotate_gradient_body<X, G, D, sums>{x, g, dr, factor, blocks / dr.extent(0)});
+      index_t const of_team = b * b < graft::detail::column_tile ? graft::detail::column_tile / (b * b) : 1;
+      ex.league(graft::detail::tiles(dr.extent(0), of_team), 0,
+                graft::detail::rotate_gradient_body<X, G, D, sums>{x, g, dr, factor, blocks / dr.extent(0), of_team});
     }
   }
 };

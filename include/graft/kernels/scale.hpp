@@ -11,6 +11,7 @@
 #include <graft/config.hpp>
 #include <graft/contracts.hpp>
 #include <graft/executor/concepts.hpp>
+#include <graft/kernels/elements.hpp>
 #include <graft/kernels/override.hpp>
 #include <graft/kernels/summation.hpp>
 #include <graft/view/tensor_view.hpp>
@@ -18,24 +19,15 @@
 namespace graft::inline GRAFT_CONTRACT {
 namespace detail {
 inline namespace GRAFT_TARGET {
-/// One row a tile step, columns over the lanes; `Dimension` is the one that d runs along.
+/// `Dimension` is the one that d runs along.
 template <class D, class Y, int Dimension>
-struct scale_body {
+struct scale_value {
   static constexpr std::string_view verb = Dimension == 0 ? "scale_rows" : "scale_columns";
   D d;
   Y y;
-
-  template <class Team>
-  GRAFT_FN void operator()(Team const& tm) const {
+  GRAFT_FN auto operator()(index_t i, index_t j) const {
     using accumulate = accumulate_t<typename D::value_type, typename Y::value_type>;
-    row_tile<Team::row_block> const tile(tm.league_rank(), y.extent(0));
-    for (int t = 0; t < tile.count; ++t) {
-      index_t const i = tile.row[t];
-      tm.vector(y.extent(1), [&](index_t j) {
-        y(i, j) = store_as<typename Y::value_type>(load_as<accumulate>(d(Dimension == 0 ? i : j)) *
-                                                   load_as<accumulate>(y(i, j)));
-      });
-    }
+    return load_as<accumulate>(d(Dimension == 0 ? i : j)) * load_as<accumulate>(y(i, j));
   }
 };
 
@@ -63,8 +55,9 @@ struct limit_body {
     tm.barrier();
     auto const s = static_cast<accumulate>(*factor);
     if (s == accumulate{1}) return;
-    tm.vector(y.extent(1),
-              [&](index_t j) { y(i, j) = store_as<typename Y::value_type>(s * load_as<accumulate>(y(i, j))); });
+    pass_over(
+        tm, y.extent(1), [&](index_t j) { return s * load_as<accumulate>(y(i, j)); },
+        [&](index_t j, accumulate element) { store_element(y, i, j, element); });
   }
 };
 }  // namespace GRAFT_TARGET
@@ -106,7 +99,7 @@ struct scale_fn {
       graft::detail::expects_data(verb, "d", d);
       graft::detail::expects_output(verb, "Y", y);
       graft::detail::expects_disjoint(verb, "Y", y, "d", d);
-      ex.league(graft::detail::tiles(y.extent(0), E::row_block), 0, graft::detail::scale_body<D, Y, Dimension>{d, y});
+      graft::detail::write_elements(ex, y, graft::detail::scale_value<D, Y, Dimension>{d, y});
     }
   }
 };
