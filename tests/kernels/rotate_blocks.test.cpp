@@ -27,10 +27,35 @@ using namespace tests;
 namespace {
 
 /// Blocks in lanes, by rows of sixteen, odd, single, above a vector; features that are and are not multiples of sixteen.
-std::vector<rotation_shape> const shapes{{1, 1, 1},  {1, 7, 1},  {1, 3, 2},  {4, 8, 2},  {3, 4, 4},  {1, 4, 4},
-                                         {5, 16, 4}, {2, 6, 4},  {2, 2, 8},  {3, 12, 8}, {1, 3, 8},  {2, 2, 16},
-                                         {3, 4, 16}, {1, 1, 16}, {1, 2, 32}, {2, 4, 32}, {1, 1, 48}, {2, 2, 48},
-                                         {1, 5, 3},  {1, 3, 25}, {2, 2, 6},  {1, 2, 64}, {1, 1, 80}};
+std::vector<rotation_shape> const shapes{{1, 1, 1},
+                                         {1, 7, 1},
+                                         {1, 3, 2},
+                                         {4, 8, 2},
+                                         {3, 4, 4},
+                                         {1, 4, 4},
+                                         {5, 16, 4},
+                                         {2, 6, 4},
+                                         {2, 2, 8},
+                                         {3, 12, 8},
+                                         {1, 3, 8},
+                                         {2, 2, 16},
+                                         {3, 4, 16},
+                                         {1, 1, 16},
+                                         {1, 2, 32},
+                                         {2, 4, 32},
+                                         {1, 1, 48},
+                                         {2, 2, 48},
+                                         {1, 5, 3},
+                                         {1, 3, 25},
+                                         {2, 2, 6},
+                                         {1, 2, 64},
+                                         {1, 1, 80},
+                                         // More features than a team takes, and groups that are larger than that.
+                                         {1, 86, 6},
+                                         {2, 12, 32},
+                                         {4, 64, 8},
+                                         {2, 4, 128},
+                                         {3, 4, 96}};
 
 /// y = x R and back, in every layout of x and y: empty, or what differs from reference.
 template <class X, class R, class Y>
@@ -152,7 +177,7 @@ TEST_CASE("rotate_blocks is the dense product within its bound, and its own tran
 
 TEST_CASE("rotate_blocks: rows do not know each other, factors may be split, scratch is what was announced",
           "[kernels][rotate_blocks]") {
-  for (rotation_shape const& s : {rotation_shape{3, 8, 4}, {2, 4, 32}, {2, 2, 6}}) {
+  for (rotation_shape const& s : {rotation_shape{3, 8, 4}, {2, 4, 32}, {2, 2, 6}, {3, 100, 4}}) {
     index_t const n = s.n(), T = 7;
     std::vector<float> const r = random_numbers<float>(static_cast<index_t>(s.size()), 3),
                              x = random_numbers<float>(T * n, 1);

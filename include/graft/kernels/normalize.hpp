@@ -21,30 +21,62 @@
 namespace graft::inline GRAFT_CONTRACT {
 namespace detail {
 inline namespace GRAFT_TARGET {
-/// mean (0 where rows are not centred) and 1 / sqrt(variance + eps) of row `i`, by one group into out[0], out[1].
-template <class Accumulate, bool Centred, class Team, class X>
-GRAFT_FN void row_statistics(Team const& tm, X const& x, index_t i, double eps, Accumulate* out) {
-  auto const n = static_cast<Accumulate>(x.extent(1));
-  tm.groups(1, [&](index_t) {
-    Accumulate mean{0};
+/// out(t, sum over k < n of w(t, k) v(t, k)) for t < rows, the long axis: a chunk of a row a group. part[rows, chunks] is room
+/// for them. All of the team see what `out` wrote.
+template <class Team, class Accumulate, class W, class V, class Out>
+GRAFT_FN void sum_rows_by_chunks(Team const& tm, int rows, index_t n, W const& w, V const& v, Accumulate* part,
+                                 Out const& out) {
+  index_t const chunks = tiles(n, kernels::chunk);
+  tm.groups(rows * chunks, [&](index_t e) {
+    index_t const t = e / chunks;
+    index_t const first = e % chunks * kernels::chunk;
     Accumulate sum[1];
-    if constexpr (Centred) {
-      sum_long_axis(
-          tm, x.extent(1), [](index_t) { return Accumulate{1}; },
-          [&](int, index_t k) { return load_as<Accumulate>(x(i, k)); }, sum);
-      mean = sum[0] / n;
-    }
-    auto const centred = [&](index_t k) { return load_as<Accumulate>(x(i, k)) - mean; };
-    sum_long_axis(tm, x.extent(1), centred, [&](int, index_t k) { return centred(k); }, sum);
-    tm.once([&] {
-      out[0] = mean;
-      out[1] = Accumulate{1} / std::sqrt(sum[0] / n + static_cast<Accumulate>(eps));
-    });
+    tm.dot(
+        first, first + tile_extent(n, first, kernels::chunk), [&](index_t k) { return w(t, k); },
+        [&](int, index_t k) { return v(t, k); }, sum);
+    tm.once([&] { part[e] = sum[0]; });
+  });
+  tm.barrier();
+  tm.vector(rows, [&](index_t t) {
+    Accumulate sum = part[t * chunks];
+    for (index_t c = 1; c < chunks; ++c) sum = sum + part[t * chunks + c];
+    out(t, sum);
   });
   tm.barrier();
 }
 
-/// Generic body: a row a team.
+/// Of a row: its mean (0 where rows are not centred) and 1 / sqrt(variance + eps), then the means of g and g h in the backward.
+template <class Accumulate>
+struct row_moments {
+  Accumulate mean;
+  Accumulate deviation;
+  Accumulate g;
+  Accumulate gh;
+};
+/// Bytes of a team: the moments of its rows, and the sums of their chunks.
+template <class Accumulate>
+[[nodiscard]] std::size_t moments_bytes(int rows, index_t n) {
+  return static_cast<std::size_t>(rows) *
+         (sizeof(row_moments<Accumulate>) + sizeof(Accumulate) * static_cast<std::size_t>(tiles(n, kernels::chunk)));
+}
+/// The first two of them.
+template <bool Centred, class Accumulate, class Team, class X, int R>
+GRAFT_FN void find_moments(Team const& tm, X const& x, row_tile<R> const& tile, double eps, Accumulate* part,
+                           row_moments<Accumulate>* of) {
+  auto const n = static_cast<Accumulate>(x.extent(1));
+  auto const element = [&](index_t t, index_t k) { return load_as<Accumulate>(x(tile.row[t], k)); };
+  if constexpr (Centred)
+    sum_rows_by_chunks(
+        tm, tile.count, x.extent(1), [](index_t, index_t) { return Accumulate{1}; }, element, part,
+        [&](index_t t, Accumulate sum) { of[t].mean = sum / n; });
+  auto const centred = [&](index_t t, index_t k) { return element(t, k) - (Centred ? of[t].mean : Accumulate{0}); };
+  sum_rows_by_chunks(tm, tile.count, x.extent(1), centred, centred, part, [&](index_t t, Accumulate sum) {
+    if constexpr (!Centred) of[t].mean = Accumulate{0};
+    of[t].deviation = Accumulate{1} / std::sqrt(sum / n + static_cast<Accumulate>(eps));
+  });
+}
+
+/// Generic body: a tile of rows a team.
 template <class X, class W, class B, class Y, class Accumulate, bool Centred>
 struct normalize_body {
   static constexpr std::string_view verb = "normalize_rows";
@@ -56,23 +88,24 @@ struct normalize_body {
 
   template <class Team>
   GRAFT_FN void operator()(Team const& tm) const {
-    index_t const i = tm.league_rank();
-    auto* const statistics = tm.template scratch<Accumulate>(2);
-    row_statistics<Accumulate, Centred>(tm, x, i, eps, statistics);
-    pass_over(
-        tm, x.extent(1),
-        [&](index_t k) {
-          Accumulate const normal = (load_as<Accumulate>(x(i, k)) - statistics[0]) * statistics[1];
+    row_tile<Team::row_block> const tile(tm.league_rank(), x.extent(0));
+    auto* const of = tm.template scratch<row_moments<Accumulate>>(Team::row_block);
+    find_moments<Centred>(tm, x, tile, eps, reinterpret_cast<Accumulate*>(of + Team::row_block), of);
+    pass_over_rows(
+        tm, tile, 0, x.extent(1),
+        [&](index_t i, index_t k) {
+          row_moments<Accumulate> const& row = of[i - tile.row.first];
+          Accumulate const normal = (load_as<Accumulate>(x(i, k)) - row.mean) * row.deviation;
           Accumulate const w = load_as<Accumulate>(weight(k));
           if constexpr (std::is_same_v<B, none_t>) return normal * w;
           else return std::fma(normal, w, load_as<Accumulate>(bias(k)));
         },
-        [&](index_t k, Accumulate element) { store_element(y, i, k, element); });
+        [&](index_t i, index_t k, Accumulate element) { store_element(y, i, k, element); });
   }
 };
 
-/// Generic body: a row a team. statistics[T, 2] are kept for the parameters' gradients. With h the normalized row and g = dy w:
-/// dx += (g - mean(g) - h mean(g h)) rstd, without mean(g) where rows are not centred.
+/// Generic body: a tile of rows a team. kept[T, 2], mean and 1 / deviation, are for the parameters' gradients. With h the
+/// normalized row and g = dy w: dx += (g - mean(g) - h mean(g h)) rstd, without mean(g) where rows are not centred.
 template <class X, class W, class DY, class DX, class Accumulate, bool Centred>
 struct normalize_backward_body {
   static constexpr std::string_view verb = "normalize_rows_backward";
@@ -85,31 +118,41 @@ struct normalize_backward_body {
 
   template <class Team>
   GRAFT_FN void operator()(Team const& tm) const {
-    index_t const i = tm.league_rank();
+    row_tile<Team::row_block> const tile(tm.league_rank(), x.extent(0));
+    index_t const first = tile.row.first;
     auto const n = static_cast<Accumulate>(x.extent(1));
-    auto* const own = tm.template scratch<Accumulate>(4);
-    row_statistics<Accumulate, Centred>(tm, x, i, eps, own);
+    auto* const of = tm.template scratch<row_moments<Accumulate>>(Team::row_block);
+    auto* const part = reinterpret_cast<Accumulate*>(of + Team::row_block);
+    find_moments<Centred>(tm, x, tile, eps, part, of);
     if constexpr (!std::is_same_v<DX, none_t>) {
-      auto const normal = [&](index_t k) { return (load_as<Accumulate>(x(i, k)) - own[0]) * own[1]; };
-      auto const g = [&](index_t k) { return load_as<Accumulate>(dy(i, k)) * load_as<Accumulate>(weight(k)); };
-      tm.groups(2, [&](index_t which) {
-        Accumulate sum[1] = {Accumulate{0}};
-        if (which == 0 || Centred)
-          sum_long_axis(
-              tm, x.extent(1), g, [&](int, index_t k) { return which == 0 ? normal(k) : Accumulate{1}; }, sum);
-        tm.once([&] { own[2 + which] = sum[0] / n; });
+      auto const normal = [&](index_t t, index_t k) {
+        return (load_as<Accumulate>(x(first + t, k)) - of[t].mean) * of[t].deviation;
+      };
+      auto const g = [&](index_t t, index_t k) {
+        return load_as<Accumulate>(dy(first + t, k)) * load_as<Accumulate>(weight(k));
+      };
+      sum_rows_by_chunks(tm, tile.count, x.extent(1), g, normal, part, [&](index_t t, Accumulate sum) {
+        of[t].gh = sum / n;
+        of[t].g = Accumulate{0};
       });
-      tm.barrier();
-      pass_over(
-          tm, x.extent(1),
-          [&](index_t k) {
-            Accumulate const centred = std::fma(load_as<Accumulate>(dy(i, k)), load_as<Accumulate>(weight(k)), -own[3]);
-            Accumulate const part = std::fma(-normal(k), own[2], centred);
-            return std::fma(part, own[1], load_as<Accumulate>(dx(i, k)));
+      if constexpr (Centred)
+        sum_rows_by_chunks(
+            tm, tile.count, x.extent(1), g, [](index_t, index_t) { return Accumulate{1}; }, part,
+            [&](index_t t, Accumulate sum) { of[t].g = sum / n; });
+      pass_over_rows(
+          tm, tile, 0, x.extent(1),
+          [&](index_t i, index_t k) {
+            row_moments<Accumulate> const& row = of[i - first];
+            Accumulate const centred = std::fma(load_as<Accumulate>(dy(i, k)), load_as<Accumulate>(weight(k)), -row.g);
+            Accumulate const rest = std::fma(-normal(i - first, k), row.gh, centred);
+            return std::fma(rest, row.deviation, load_as<Accumulate>(dx(i, k)));
           },
-          [&](index_t k, Accumulate element) { store_element(dx, i, k, element); });
+          [&](index_t i, index_t k, Accumulate element) { store_element(dx, i, k, element); });
     }
-    tm.vector(2, [&](index_t e) { kept[2 * i + e] = own[e]; });
+    tm.vector(tile.count, [&](index_t t) {
+      kept[2 * (first + t)] = of[t].mean;
+      kept[2 * (first + t) + 1] = of[t].deviation;
+    });
   }
 };
 
@@ -196,7 +239,8 @@ struct normalize_fn {
   template <class Sums, class E, class X, class W, class B, class Y>
   static void run(E const& ex, X const& x, W const& weight, B const& bias, double eps, Y const& y) {
     if (x.size() == 0) return;
-    ex.league(x.extent(0), 2 * sizeof(Sums),
+    ex.league(graft::detail::tiles(x.extent(0), E::row_block),
+              graft::detail::moments_bytes<Sums>(E::row_block, x.extent(1)),
               graft::detail::normalize_body<X, W, B, Y, Sums, Centred>{x, weight, bias, eps, y});
   }
 };
@@ -262,7 +306,8 @@ struct normalize_backward_fn {
       if (x.size() == 0) return;
       graft::detail::call_scratch const memory(ex, scratch_bytes<sums>(x));
       auto* const kept = reinterpret_cast<sums*>(memory.data());
-      ex.league(x.extent(0), 4 * sizeof(sums),
+      ex.league(graft::detail::tiles(x.extent(0), E::row_block),
+                graft::detail::moments_bytes<sums>(E::row_block, x.extent(1)),
                 graft::detail::normalize_backward_body<X, W, DY, DX, sums, Centred>{x, weight, eps, dy, dx, kept});
       if constexpr (!std::is_same_v<GW, none_t> || !std::is_same_v<GB, none_t>)
         ex.league(graft::detail::tiles(x.extent(1), graft::detail::column_tile), 0,
