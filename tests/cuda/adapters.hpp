@@ -10,7 +10,8 @@ namespace tests {
   return "T = " + std::to_string(s.T) + ", n = " + std::to_string(s.n) + ", r = " + std::to_string(s.r) +
          ", m = " + std::to_string(s.m);
 }
-/// Those of `for_each_verb` and `for_each_scratch_verb`, which take any shape; the others need T >= 1, even n and m a multiple of 4.
+/// Those of `for_each_verb` and `for_each_scratch_verb`, which take any shape; the others need T >= 1, even n, m a
+/// multiple of 4.
 template <class S, bool Remaining>
 struct adapter_verbs {
   template <class Memory, class F>

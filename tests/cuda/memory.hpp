@@ -1,4 +1,5 @@
-// What tests on a device share: memory that host and device touch, a stream with scratch and a record, and what to do without one.
+// What tests on a device share: memory that the host touches too, a stream with scratch and a record, and what to do
+// without a device.
 #pragma once
 
 #include <cstddef>

@@ -1,5 +1,5 @@
-// Every verb on a device that the host only enqueues for: nothing is touched before `fence`, nothing on the stack is kept, all
-// scratch comes from the arena, and the bits are those of `reference`.
+// Every verb on a device that the host only enqueues for: nothing is touched before `fence`, nothing on the stack is
+// kept, all scratch comes from the arena, and the bits are those of `reference`.
 #include <cstddef>
 #include <cstdint>
 #include <limits>
@@ -57,8 +57,8 @@ outcome run(Verb const& verb, Tensors& t, std::size_t scratch, std::size_t share
   return o;
 }
 
-/// Of one kind of tensors: every verb of `list(memory, f)` on `reference` and deferred, with the scratch that it asks for and with a
-/// byte less. Returns how many there were.
+/// Of one kind of tensors: every verb of `list(memory, f)` on `reference` and deferred, with the scratch that it asks for
+/// and with a byte less. Returns how many there were.
 template <template <class, class> class Tensors, class S, class Shape, class List>
 int compare_all(Shape const& shape, std::size_t shared, List const& list) {
   std::vector<std::unique_ptr<Tensors<S, host_memory>>> expected;

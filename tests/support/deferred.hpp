@@ -1,4 +1,5 @@
-// A device without one: work is queued when a verb is called and runs at the next fence, on memory that nothing else can touch.
+// A device without one: work is queued when a verb is called and runs at the next fence, on memory that nothing else can
+// touch.
 #pragma once
 
 #include <sys/mman.h>
@@ -20,7 +21,8 @@
 
 namespace tests {
 
-/// Memory that faults when it is touched while no `host_access` lives. Blocks are never handed out twice while any is in use.
+/// Memory that faults when it is touched while no `host_access` lives. Blocks are never handed out twice while any is in
+/// use, so queued work may outlive a block.
 class far_memory {
  public:
   struct host_access {
@@ -81,7 +83,7 @@ struct deferred_memory {
   using host_access = far_memory::host_access;
 };
 
-/// A team of a device: many lanes, dots as four threads make them, and what may run in any order from the last to the first.
+/// A team of a device: many lanes, dots as four threads make them, and what may run in any order from last to first.
 template <int Rows>
 struct deferred_team {
   static constexpr int row_block = Rows;

@@ -7,8 +7,8 @@
 
 namespace tests {
 
-/// What the four threads of a group have after `dot`, each its own. Threads exchange by the number of the exchange alone: every
-/// pass hands out what the others offered in the one before, until the values of both levels are right.
+/// What the four threads of a group have after `dot`, each its own. They exchange by the number of the exchange alone:
+/// every pass hands out what the others offered in the one before, until the values of both levels are right.
 template <class Accumulate, int R, class W, class X>
 void dots_of_group(graft::index_t k0, graft::index_t k1, W const& w, X const& x,
                    Accumulate (&out)[graft::group_threads][R]) {

@@ -53,7 +53,7 @@ GRAFT_FN void dot_on_host(index_t k0, index_t k1, W const& w, X const& x, Accumu
 }  // namespace GRAFT_TARGET
 }  // namespace detail
 
-/// A team of one host thread. Its members may be called by all that runs bodies (nvcc): so `reference` works in files of CUDA.
+/// A team of one host thread. All members are GRAFT_FN, so that nvcc compiles bodies for `reference` too.
 template <int Rows>
 struct host_team {
   static constexpr int row_block = Rows;

@@ -45,8 +45,8 @@ struct launch_shape {
     launch.shared = bytes;
     return launch;
   }
-  // As many of the largest blocks as are resident at once: more would only need more memory. Lanes count for nothing, since who
-  // asks how much a league takes has no body.
+  // As many of the largest blocks as are resident at once: more would only need more memory. Lanes count for nothing,
+  // since who asks how much a league takes has no body.
   index_t const resident = index_t{limits.processors} * (limits.threads_of_processor / most_threads);
   if (launch.blocks > resident) launch.blocks = resident < 1 ? 1 : resident;
   launch.global = scratch_size(1, static_cast<index_t>(bytes), 1, "a league");

@@ -41,8 +41,9 @@ struct metering : E {
 
 inline namespace GRAFT_TARGET {
 
-/// Bytes of a `scratch_arena`, aligned to 64, that `call(ex)` takes at most at one time: for executors of devices. The call is made
-/// with an executor that launches nothing, so every check is made and no memory is touched. (On a host calls look at their results.)
+/// Bytes of a `scratch_arena`, aligned to 64, that `call(ex)` takes at most at one time: for executors of devices. The
+/// call is made with an executor that launches nothing, so every check is made and no memory is touched. (Calls of host
+/// executors look at their results.)
 ///
 ///     graft::scratch_bytes(ex, [&](auto const& ex) { graft::backward(ex, q, x, dy, gradients, dx); })
 ///
