@@ -42,6 +42,7 @@ template <class Accumulate, class P>
 template <class P, class R, class Accumulate>
 struct cayley_body {
   static constexpr std::string_view verb = "cayley";
+  static constexpr bool unbounded_scratch = true;
   P parameters;
   R rotations;
 
@@ -94,6 +95,7 @@ GRAFT_FN void multiply_blocks(Team const& tm, index_t b, Start const& start, A c
 template <class P, class R, class Accumulate>
 struct cayley_neumann_body {
   static constexpr std::string_view verb = "cayley_neumann";
+  static constexpr bool unbounded_scratch = true;
   P parameters;
   R rotations;
   int terms;

@@ -39,6 +39,7 @@ GRAFT_FN void add_skew_gradient(Team const& tm, D const& d, index_t b, index_t k
 template <class R, class G, class D, class Accumulate>
 struct cayley_backward_body {
   static constexpr std::string_view verb = "cayley_backward";
+  static constexpr bool unbounded_scratch = true;
   R rotations;
   G gradient;
   D d;
@@ -74,6 +75,7 @@ struct cayley_backward_body {
 template <class P, class G, class D, class Accumulate>
 struct cayley_neumann_backward_body {
   static constexpr std::string_view verb = "cayley_neumann_backward";
+  static constexpr bool unbounded_scratch = true;
   P parameters;
   G gradient;
   D d;

@@ -20,6 +20,7 @@ inline namespace GRAFT_TARGET {
 template <class R, class M>
 struct invert_body {
   static constexpr std::string_view verb = "invert_blocks";
+  static constexpr bool unbounded_scratch = true;
   R r;
   M inverse;
 

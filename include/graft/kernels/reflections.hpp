@@ -94,6 +94,7 @@ struct unit_vectors_body {
 template <class V, class O, bool Transposed>
 struct spread_vectors_body {
   static constexpr std::string_view verb = "spread_vectors";
+  static constexpr bool unbounded_scratch = true;
   V v;
   O out;
   bool orthonormal;
@@ -122,6 +123,7 @@ struct spread_vectors_body {
 template <class U, class V, class G, class D>
 struct reflection_gradient_body {
   static constexpr std::string_view verb = "reflection_gradient";
+  static constexpr bool unbounded_scratch = true;
   U u;
   V v;
   G gx;

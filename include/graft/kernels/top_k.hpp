@@ -135,6 +135,7 @@ inline void expects_choices(std::string_view verb, index_t k, index_t experts, s
 template <class S, class Ids, class V, class Accumulate>
 struct top_k_body {
   static constexpr std::string_view verb = "top_k";
+  static constexpr bool unbounded_scratch = true;
   S scores;
   Ids ids;
   V values;
