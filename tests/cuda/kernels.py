@@ -1,7 +1,7 @@
 """What compiled kernels are: verb x scalar x architecture with instruction counts, registers, stack and shared memory.
 
 kernels.py --cuobjdump FILE --include DIR --architectures 80;90 --table FILE --object SCALAR OBJECT ...
-Fails when a body of include/graft has no kernel for a scalar and an architecture, when one is too short to do anything, and
+Fails when a functor of include/graft that names a verb has no kernel for a scalar and an architecture, when one is too short to do anything, and
 when one spills or keeps arrays in local memory beyond what is allowed.
 """
 import argparse
@@ -33,23 +33,38 @@ def dump(what, path):
     return subprocess.run([options.cuobjdump, what, path], env=environment, capture_output=True, text=True, check=True).stdout
 
 
-def body_of(symbol):
-    """The innermost functor of graft::detail that a kernel runs: ..._body in its mangled name."""
+# What must be there: every functor that names its verb, or one of two that a bool among its template parameters chooses.
+functors = {}  # name -> its verbs; two: for false and for true
+for header in sorted((options.include / "graft").rglob("*.hpp")):
+    text = header.read_text()
+    for name, value in re.findall(r"struct (\w+) (?:: [^{]+)?\{\n(?:  using [^\n]+\n)*  static constexpr std::string_view verb =\s+([^;]+);", text):
+        words = re.findall(r'"(\w+)"', value)
+        if len(words) == 1:
+            functors[name] = words
+        elif len(words) == 2:
+            chooses_bool = re.match(r"[A-Z]\w+ \?", value) is not None
+            functors[name] = words[::-1] if chooses_bool else [", ".join(words)]
+
+
+def kernel_of(symbol):
+    """(functor, verb) of the innermost functor that names a verb, in a mangled name."""
+    found = None
     for match in re.finditer(r"\d+", symbol):
         name = symbol[match.end() : match.end() + int(match[0])]
-        if name.endswith("_body") and name.isidentifier():
-            return name
-    return None
+        if name in functors:
+            found = name, symbol[match.end() + int(match[0]) :]
+    if found is None:
+        return None
+    name, rest = found
+    verbs = functors[name]
+    which = re.search(r"Lb([01])E", rest)
+    return name, verbs[0] if len(verbs) == 1 or not which else verbs[int(which[1])]
 
 
-# What must be there: every functor named ..._body that is a body (one that has a verb).
-expected = set()
-for header in sorted((options.include / "graft").rglob("*.hpp")):
-    for name in re.findall(r"struct (\w+_body) (?:: \w+ )?\{\n  static constexpr std::string_view verb", header.read_text()):
-        expected.add(name)
+expected = {(name, verb) for name, verbs in functors.items() for verb in verbs}
 
-counts = collections.defaultdict(list)  # (body, scalar, architecture) -> instructions of its kernels
-usage = collections.defaultdict(lambda: [0, 0, 0])  # body -> most registers, stack, static shared memory
+counts = collections.defaultdict(list)  # (functor and verb, scalar, architecture) -> instructions of its kernels
+usage = collections.defaultdict(lambda: [0, 0, 0])  # functor and verb -> most registers, stack, static shared memory
 wrong = []
 kernels = 0
 for scalar, *paths in options.object:
@@ -59,7 +74,7 @@ for scalar, *paths in options.object:
             if match := re.search(r"arch = sm_(\d+)", line):
                 architecture = match[1]
             elif match := re.search(r"Function : (\S+)", line):
-                body = body_of(match[1])
+                body = kernel_of(match[1])
                 if body:
                     counts[body, scalar, architecture].append(0)
                     kernels += 1
@@ -68,34 +83,38 @@ for scalar, *paths in options.object:
         body = None
         for line in dump("-res-usage", path).splitlines():
             if match := re.search(r"Function (\S+?):?$", line):
-                body = body_of(match[1])
+                body = kernel_of(match[1])
             elif body and (match := re.search(r"REG:(\d+) STACK:(\d+) SHARED:(\d+) LOCAL:(\d+)", line)):
                 registers, stack, shared, local = map(int, match.groups())
                 usage[body] = [max(usage[body][0], registers), max(usage[body][1], stack + local), max(usage[body][2], shared)]
 
 scalars = list(dict.fromkeys(scalar for scalar, *_ in options.object))
-head = ["body", "registers", "stack"] + [f"{scalar} sm_{a}" for scalar in scalars for a in architectures]
+head = ["verb", "functor", "registers", "local"] + [f"{scalar} sm_{a}" for scalar in scalars for a in architectures]
 rows = []
-for body in sorted(expected | {key[0] for key in counts}):
-    row = [body, str(usage[body][0]), str(usage[body][1])]
-    if usage[body][1] > options.stack + LOCAL_MEMORY.get(body, 0):
-        wrong.append(f"{body} keeps {usage[body][1]} bytes in local memory")
+for key in sorted(expected | {key[0] for key in counts}, key=lambda key: key[::-1]):
+    functor, verb = key
+    registers, local, _ = usage[key]
+    row = [verb, functor, str(registers), str(local)]
+    if local > options.stack + LOCAL_MEMORY.get(functor, 0):
+        wrong.append(f"{functor} keeps {local} bytes in local memory")
     for scalar in scalars:
         for architecture in architectures:
-            some = counts.get((body, scalar, architecture), [])
+            some = counts.get((key, scalar, architecture), [])
             if not some:
-                wrong.append(f"{body} has no kernel for {scalar} on sm_{architecture}")
+                wrong.append(f"{verb} ({functor}) has no kernel for {scalar} on sm_{architecture}")
                 row.append("-")
                 continue
             if min(some) < LEAST_INSTRUCTIONS:
-                wrong.append(f"{body} has a kernel of {min(some)} instructions for {scalar} on sm_{architecture}")
+                wrong.append(f"{verb} ({functor}) has a kernel of {min(some)} instructions for {scalar} on sm_{architecture}")
+            if len(some) < verb.count(",") + 1:
+                wrong.append(f"{functor} has {len(some)} kernel for {scalar} on sm_{architecture}, but serves {verb}")
             row.append(str(some[0]) if len(some) == 1 else f"{min(some)}-{max(some)} ({len(some)})")
     rows.append(row)
 
 widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
-lines = ["  ".join(cell.ljust(width) if i == 0 else cell.rjust(width) for i, (cell, width) in enumerate(zip(row, widths)))
+lines = ["  ".join(cell.ljust(width) if i < 2 else cell.rjust(width) for i, (cell, width) in enumerate(zip(row, widths)))
          for row in [head, *rows]]
-lines.append(f"{len(rows)} bodies, {kernels} kernels: instructions (least-most, how many kernels), most registers of a thread, "
+lines.append(f"{len(rows)} functors of verbs, {kernels} kernels: instructions (least-most, how many kernels), most registers of a thread, "
              f"most bytes of local memory; {len(wrong)} wrong")
 options.table.write_text("\n".join(lines) + "\n")
 print("\n".join(lines))

@@ -14,6 +14,7 @@
 #include <graft/kernels/expand_add.hpp>
 #include <graft/kernels/override.hpp>
 #include <graft/kernels/panels.hpp>
+#include <graft/kernels/shrink.hpp>
 #include <graft/kernels/summation.hpp>
 #include <graft/view/tensor_view.hpp>
 
@@ -53,9 +54,11 @@ struct low_rank_add_body {
     constexpr int R = Team::row_block;
     row_tile<R> const tile(tm.league_rank(), x.extent(0));
     index_t const r = a.extent(0);
-    auto* const v = tm.template scratch<Accumulate>(R * r);
-    if constexpr (wide_team<Team>) shrink_chunks(tm, tile, v);
-    else
+    auto* const v = tm.template scratch<Accumulate>(numbers_of_dots(wide_team<Team>, R, r, x.extent(1)));
+    if constexpr (wide_team<Team>) {
+      dots_by_chunks(tm, x, tile, a, 0, r, v);
+      tm.vector(R * r, [&](index_t i) { v[i] = scaled_rank(factors.rank, i / R, scale * v[i]); });
+    } else
       tm.groups(r, [&](index_t j) {
         Accumulate sum[R];
         sum_long_axis(tm, x.extent(1), terms_of<Accumulate>(a, j), terms_of<Accumulate>(x, tile), sum);
@@ -65,51 +68,6 @@ struct low_rank_add_body {
       });
     tm.barrier();
     expand_tile<Accumulate>(tm, tile, 0, y.extent(1), tile_of_v<R, Accumulate>{v}, b, y, factors.delta, factors.result);
-  }
-
-  /// Numbers of scratch of a team: v, and the dots of the chunks that are taken side by side.
-  template <class E>
-  [[nodiscard]] static constexpr index_t scratch(index_t r, index_t n) {
-    return E::row_block * r * (has_wide_teams<E> ? 1 + chunks_at_once(r, n) : 1);
-  }
-
- private:
-  /// Chunks whose dots groups take side by side: enough for sixty-four groups.
-  [[nodiscard]] GRAFT_FN static constexpr index_t chunks_at_once(index_t r, index_t n) {
-    index_t const wanted = r < 64 ? 64 / (r < 1 ? 1 : r) : 1;
-    index_t const chunks = tiles(n, kernels::chunk);
-    return wanted < chunks ? wanted : chunks;
-  }
-  /// The same sums by more groups than there are ranks.
-  template <class Team>
-  GRAFT_FN void shrink_chunks(Team const& tm, row_tile<Team::row_block> const& tile, Accumulate* v) const {
-    constexpr int R = Team::row_block;
-    index_t const r = a.extent(0);
-    index_t const n = x.extent(1);
-    index_t const step = chunks_at_once(r, n);
-    auto* const part = v + R * r;  // [step, r, R]
-    tm.vector(R * r, [&](index_t i) { v[i] = Accumulate{0}; });
-    for (index_t q0 = 0; q0 * kernels::chunk < n; q0 += step) {
-      index_t const some = tile_extent(tiles(n, kernels::chunk), q0, step);
-      tm.groups(r * some, [&](index_t i) {
-        auto const [q, j] = place_in_scratch(i, r);
-        index_t const k0 = (q0 + q) * kernels::chunk;
-        Accumulate sum[R];
-        tm.dot(k0, k0 + tile_extent(n, k0, kernels::chunk), terms_of<Accumulate>(a, j), terms_of<Accumulate>(x, tile),
-               sum);
-        tm.once([&] {
-          for (int t = 0; t < R; ++t) part[(q * r + j) * R + t] = sum[t];
-        });
-      });
-      tm.barrier();
-      tm.vector(R * r, [&](index_t i) {
-        Accumulate sum = v[i];
-        for (index_t q = 0; q < some; ++q) sum = q0 + q == 0 ? part[i] : sum + part[q * R * r + i];
-        v[i] = sum;
-      });
-      tm.barrier();
-    }
-    tm.vector(R * r, [&](index_t i) { v[i] = scaled_rank(factors.rank, i / R, scale * v[i]); });
   }
 };
 
@@ -302,12 +260,13 @@ struct low_rank_add_fn {
       chunks = tiles(x.extent(1), chunk);
       first = rows * tiles(r, graft::detail::rank_tile) * chunks;
       second = rows * tiles(y.extent(1), graft::detail::column_tile);
-      using one = graft::detail::low_rank_add_body<X, A, A, Y, low_rank_factors<>, Accumulate>;
       parts = sizeof(Accumulate) * static_cast<std::size_t>(chunks * x.extent(0) * r);
       two = rows < graft::detail::teams_at_once(ex) && rows < second && first > 0 &&
             graft::detail::has_call_scratch(ex, parts);
       team = sizeof(Accumulate) *
-             static_cast<std::size_t>(two ? E::row_block * r : one::template scratch<E>(r, x.extent(1)));
+             static_cast<std::size_t>(
+                 two ? E::row_block * r
+                     : graft::detail::numbers_of_dots(graft::detail::has_wide_teams<E>, E::row_block, r, x.extent(1)));
     }
   };
   template <class X, class A, class B, class Y, class F>
