@@ -1,5 +1,9 @@
 // Every verb on a device that the host only enqueues for: nothing is touched before `fence`, nothing on the stack is
 // kept, all scratch comes from the arena, and the bits are those of `reference`.
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <csignal>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
@@ -109,6 +113,20 @@ constexpr std::size_t hardly_any = 64;  // nearly all scratch of teams is the ar
 
 }  // namespace
 
+TEST_CASE("the host cannot touch memory of the device", "[executor][deferred]") {
+  auto v = made<far<float>>(std::size_t{1}, 3.0F);
+  pid_t const child = ::fork();
+  if (child == 0) {
+    std::signal(SIGSEGV, SIG_DFL);
+    float const volatile& element = *v.data();
+    ::_exit(element == 3.0F ? 0 : 1);
+  }
+  int status = 0;
+  REQUIRE(::waitpid(child, &status, 0) == child);
+  CHECK(WIFSIGNALED(status));
+  far_memory::host_access const access;
+  CHECK(v[0] == 3.0F);
+}
 TEST_CASE("verbs of adapters only enqueue, with the bits of reference", "[executor][deferred]") {
   for (std::size_t const shared : {plenty, hardly_any}) {
     CHECK(compare_adapters<float>({5, 30, 4, 20}, shared) > 90);
