@@ -3,6 +3,7 @@
 /// The verbs that every method is made of: the only place with hot loops.
 #pragma once
 
+#include <graft/kernels/assignment.hpp>
 #include <graft/kernels/bias.hpp>
 #include <graft/kernels/block_mask.hpp>
 #include <graft/kernels/cayley.hpp>
@@ -10,6 +11,7 @@
 #include <graft/kernels/columns.hpp>
 #include <graft/kernels/combine.hpp>
 #include <graft/kernels/copy.hpp>
+#include <graft/kernels/count_pairs.hpp>
 #include <graft/kernels/cv_squared.hpp>
 #include <graft/kernels/dispatch.hpp>
 #include <graft/kernels/drop_pairs.hpp>
