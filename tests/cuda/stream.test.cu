@@ -15,11 +15,12 @@ using graft::cuda_stream_executor;
 using graft::index_t;
 using tests::managed;
 
-namespace {
+namespace tests {
 
 /// Every team fills its scratch, looks at what the others of its block wrote, and adds 1 to its own place.
 struct fill_scratch_body {
   static constexpr std::string_view verb = "fill_scratch";
+  static constexpr bool unbounded_scratch = true;
   index_t words;
   std::int32_t* right;
 
@@ -38,6 +39,10 @@ struct fill_scratch_body {
     });
   }
 };
+}  // namespace tests
+
+namespace {
+
 /// One lane of a team at a time.
 struct narrow_body {
   static constexpr std::string_view verb = "narrow";
@@ -65,7 +70,7 @@ TEST_CASE("teams have the scratch that they ask for, shared or global", "[cuda]"
       INFO(bytes << " bytes, " << size << " teams");
       managed<std::int32_t> right(static_cast<std::size_t>(size));
       for (int time = 0; time < 2; ++time)
-        ex.league(size, bytes, fill_scratch_body{static_cast<index_t>(bytes / 4), right.data()});
+        ex.league(size, bytes, tests::fill_scratch_body{static_cast<index_t>(bytes / 4), right.data()});
       ex.fence();
       CHECK(right == managed<std::int32_t>(static_cast<std::size_t>(size), 2));
       CHECK((ex.league_scratch(size, bytes) > 0) == (bytes > shared_memory()));
@@ -78,7 +83,7 @@ TEST_CASE("teams of a device need an arena beyond its shared memory", "[cuda]") 
   tests::stream on(64);
   managed<std::int32_t> right(1);
   std::size_t const bytes = shared_memory() + 4;
-  fill_scratch_body const body{1, right.data()};
+  tests::fill_scratch_body const body{1, right.data()};
   cuda_stream_executor const none{.stream = on.handle};
   CHECK(tests::sentence_of([&] {
           none.league(1, bytes, body);
@@ -87,6 +92,19 @@ TEST_CASE("teams of a device need an arena beyond its shared memory", "[cuda]") 
         0);
   on.executor().fence();
   CHECK(right[0] == 0);
+}
+
+TEST_CASE("teams whose scratch is bounded are refused beyond shared memory", "[cuda]") {
+  GRAFT_TESTS_NEED_DEVICE();
+  tests::stream on;
+  managed<std::int32_t> seen(7);
+  std::size_t const bytes = shared_memory() + 4;
+  CHECK(tests::sentence_of([&] { on.executor().league(7, bytes, narrow_body{seen.data()}); }) ==
+        "graft::narrow: a team needs " + std::to_string(bytes) +
+            " bytes of scratch, more than a block of this device can have");
+  on.executor().league(7, bytes - 4, narrow_body{seen.data()});
+  on.executor().fence();
+  CHECK(seen == managed<std::int32_t>(7, 1));
 }
 
 TEST_CASE("leagues of no teams and of few lanes", "[cuda]") {
@@ -118,23 +136,45 @@ TEST_CASE("verbs whose teams need much scratch have the bits of reference", "[cu
       ex.fence();
     });
   };
-  std::size_t const floats = shared_memory() / sizeof(float);
-  // Ranks (and experts): four rows or values of each are more than 48 KiB, about all, and more than there is.
-  for (index_t const r : {index_t{3100}, static_cast<index_t>(floats / 4), static_cast<index_t>(floats / 4 + 1),
-                          static_cast<index_t>(floats + 100)})
-    for (index_t const T : {1, 9}) {
-      tests::verb_shape const s{T, 5, r, 9};
-      tests::compare_on_device<tests::managed_memory, tests::tensors, float>(all, on, s, tests::text_of_shape(s), list);
-      tests::compare_on_device<tests::managed_rows, tests::tensors, float>(
-          all, on, s, tests::text_of_shape(s) + ", rows", list, tests::layout::contiguous);
-    }
+  // Ranks and experts: four rows of them are more than 48 KiB.
+  for (index_t const T : {1, 9}) {
+    tests::verb_shape const s{T, 5, 3100, 9};
+    tests::compare_on_device<tests::managed_memory, tests::tensors, float>(all, on, s, tests::text_of_shape(s), list);
+    tests::compare_on_device<tests::managed_rows, tests::tensors, float>(all, on, s, tests::text_of_shape(s) + ", rows",
+                                                                         list, tests::layout::contiguous);
+  }
   CHECK(all.text() == "");
-  CHECK(all.count() == 4 * 2 * 2 * 2 * 4);
+  CHECK(all.count() == 2 * 2 * 2 * 4);
+}
+
+TEST_CASE("verbs whose teams need more scratch than there is shared have the bits of reference", "[cuda][parity]") {
+  GRAFT_TESTS_NEED_DEVICE();
+  tests::tally all;
+  tests::stream on(std::size_t{1} << 30U);
+  auto const list = []<class Memory>(Memory, auto const& f) {
+    using t_t = tests::tensors<float, Memory>;
+    auto const block = [](auto const& v) {  // of contiguous rows
+      return t_t::strided(v.data_handle(), graft::dynamic_extents<3>(1, v.extent(0), v.extent(1)),
+                          {0, v.extent(1), index_t{1}});
+    };
+    f("cayley", [=](auto const& ex, t_t& t) { graft::kernels::cayley(ex, block(t.A.view()), block(t.dA.view())); });
+    f("top_k over many", [](auto const& ex, t_t& t) {
+      auto ids = tests::zeros_in<Memory, std::int32_t>(2);
+      graft::kernels::top_k(ex, t.view(t.rows, 1, t.x.view().extent(0)), t.view(ids, 1, 2));
+      ex.fence();
+      for (std::size_t i = 0; i < 2; ++i) t.drank[i] = static_cast<float>(ids[i]);
+    });
+  };
+  tests::verb_shape const s{static_cast<index_t>(shared_memory() / sizeof(float)) + 100, 256, 256, 4};
+  CHECK(tests::compare_on_device<tests::managed_rows, tests::tensors, float>(all, on, s, tests::text_of_shape(s), list,
+                                                                             tests::layout::contiguous) == 2);
+  CHECK(all.text() == "");
+  CHECK(on.arena.most() > 0);
 }
 
 TEST_CASE("scratch_bytes is what calls take on this device", "[cuda]") {
   GRAFT_TESTS_NEED_DEVICE();
-  for (index_t const r : {index_t{4}, static_cast<index_t>(shared_memory() / sizeof(float) + 100)}) {
+  for (index_t const r : {index_t{4}, index_t{3100}}) {
     tests::tensors<float, tests::managed_memory> t({5, 30, r, 20});
     graft::lora_gradients const g{.A = t.dA.view(), .B = t.dB.view(), .bias = {}};
     auto const call = [&](auto const& ex) { backward(ex, t.lora(), t.x.view(), t.y.view(), g, t.dx.view()); };

@@ -176,6 +176,7 @@ class work_queue {
 struct deferred {
   using space_type = graft::device_space;
   static constexpr int row_block = 4;
+  static constexpr bool wide_teams = true;
   static constexpr bool ordered_scratch = true;
 
   work_queue* queue;
