@@ -130,7 +130,10 @@ template <detail::low_rank_adapter L>
 /// A and B from one orthogonal matrix; see `orthogonal`.
 template <class E, detail::low_rank_adapter L>
 void initialize(E const& ex, L const& l, orthogonal const& how) {
-  if constexpr (detail::mandates_initialize<E, L>()) {
+  constexpr bool on_host = detail::works_on_host<E>;
+  static_assert(on_host,
+                "graft::initialize: orthogonal factorises a matrix on the host, and needs an executor of its memory");
+  if constexpr (on_host && detail::mandates_initialize<E, L>()) {
     using value = detail::sums_of<decltype(L::A), decltype(L::B)>;
     detail::expects_initialize(l);
     index_t const r = l.rank();

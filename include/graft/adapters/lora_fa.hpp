@@ -165,7 +165,10 @@ template <class MA, class MB>
 /// Source       huggingface/peft, src/peft/optimizers/lorafa.py.
 template <class E, class MA, class MB, class G, class P>
 void project_gradient(E const& ex, lora_fa<MA, MB> const& l, G const& gradient, P const& projected) {
-  if constexpr (detail::mandates_project_gradient<E, MA, G, P>()) {
+  constexpr bool on_host = detail::works_on_host<E>;
+  static_assert(on_host,
+                "graft::project_gradient: it factorises a matrix on the host, and needs an executor of its memory");
+  if constexpr (on_host && detail::mandates_project_gradient<E, MA, G, P>()) {
     constexpr std::string_view verb = "project_gradient";
     detail::expects_low_rank(verb, l);
     detail::expects_shape(verb, "the gradient of B", gradient, "B", l.B, 0, "B", l.B, 1);

@@ -78,6 +78,12 @@ concept executor = std::copyable<E> && requires(E const& e) {
 };
 
 namespace detail {
+/// Memory that `E` works on may be read by the caller after `fence`. (No executor: that is another mistake.)
+template <class E>
+inline constexpr bool works_on_host = !executor<E>;
+template <executor E>
+inline constexpr bool works_on_host<E> = std::same_as<typename E::space_type, host_space>;
+
 template <class E>
 inline constexpr bool has_wide_teams = requires { requires E::wide_teams; };
 }  // namespace detail

@@ -149,17 +149,20 @@ struct cuda_stream_executor {
     return detail::shape_of_launch(size, bytes, detail::most_threads, detail::limits_of_device(bytes)).scratch();
   }
 
+  /// The same for one body, which is refused where it cannot run.
+  template <class Body>
+  [[nodiscard]] std::size_t league_scratch(index_t size, std::size_t bytes, Body const& body) const {
+    return shape_of(size, bytes, body).scratch();
+  }
+
   template <class Body>
   void league(index_t size, std::size_t bytes, Body const& body) const {
     static_assert(std::is_trivially_copyable_v<Body> && sizeof(Body) <= 4000,
                   "graft: bodies are parameters of kernels");
     if (size == 0) return;
-    auto const launch = detail::shape_of_launch(size, bytes, detail::lanes_of(body), detail::limits_of_device(bytes));
+    auto const launch = shape_of(size, bytes, body);
     if constexpr (detail::has_unbounded_scratch<Body>)
       if (launch.global != 0) return run<true>(body, size, launch);
-    if (launch.global != 0) [[unlikely]]
-      detail::raise(argument_error(detail::text("graft::", verb_of(body), ": a team needs ", bytes,
-                                                " bytes of scratch, more than a block of this device can have")));
     run<false>(body, size, launch);
   }
   /// Waits for all that was enqueued on the stream.
@@ -169,6 +172,14 @@ struct cuda_stream_executor {
   }
 
  private:
+  template <class Body>
+  [[nodiscard]] static detail::launch_shape shape_of(index_t size, std::size_t bytes, Body const& body) {
+    auto const launch = detail::shape_of_launch(size, bytes, detail::lanes_of(body), detail::limits_of_device(bytes));
+    if (launch.global != 0 && !detail::has_unbounded_scratch<Body>) [[unlikely]]
+      detail::raise(argument_error(detail::text("graft::", verb_of(body), ": a team needs ", bytes,
+                                                " bytes of scratch, more than a block of this device can have")));
+    return launch;
+  }
   template <bool Global, class Body>
   void run(Body const& body, index_t size, detail::launch_shape const& launch) const {
     detail::call_scratch const memory(*this, launch.scratch());

@@ -24,14 +24,17 @@ template <class E>
 struct metering : E {
   explicit metering(E const& ex, scratch_arena& arena) : E(ex) { this->scratch = &arena; }
   template <class Body>
-  void league(index_t size, std::size_t bytes, Body const&) const {
-    call_scratch const memory(static_cast<E const&>(*this), league_bytes(static_cast<E const&>(*this), size, bytes));
+  void league(index_t size, std::size_t bytes, Body const& body) const {
+    E const& ex = *this;
+    call_scratch const memory(ex, league_bytes(ex, size, bytes, body));
   }
   void fence() const {}
 
  private:
-  [[nodiscard]] static std::size_t league_bytes(E const& ex, index_t size, std::size_t bytes) {
-    if constexpr (requires { ex.league_scratch(size, bytes); }) return ex.league_scratch(size, bytes);
+  template <class Body>
+  [[nodiscard]] static std::size_t league_bytes(E const& ex, index_t size, std::size_t bytes, Body const& body) {
+    if constexpr (requires { ex.league_scratch(size, bytes, body); }) return ex.league_scratch(size, bytes, body);
+    else if constexpr (requires { ex.league_scratch(size, bytes); }) return ex.league_scratch(size, bytes);
     else return 0;
   }
 };

@@ -33,10 +33,6 @@ inline void check(fault_record const& record) {
 }  // namespace GRAFT_TARGET
 
 namespace detail {
-/// Calls return before their work is done: data faults cannot be thrown.
-template <class E>
-inline constexpr bool reports_faults = !std::same_as<typename E::space_type, host_space>;
-
 inline namespace GRAFT_TARGET {
 
 /// Zeros codes that other bodies only set where something is wrong.
@@ -113,12 +109,12 @@ inline void expects_no_fault(std::string_view verb, std::int32_t const* code, in
 /// tokens with a fault.
 template <class E, class Call>
 void with_own_codes(E const& ex, std::string_view verb, index_t tokens, bool clear, Call const& call) {
-  if constexpr (reports_faults<E>) expects_fault_record(ex, verb);
+  if constexpr (!works_on_host<E>) expects_fault_record(ex, verb);
   call_scratch const memory(ex, sizeof(std::int32_t) * static_cast<std::size_t>(tokens));
   auto* const code = reinterpret_cast<std::int32_t*>(memory.data());
   if (clear) ex.league(tiles(tokens, column_tile), 0, clear_codes_body{code, tokens});
   call(gate_codes{code, 1});
-  if constexpr (reports_faults<E>) record_fault(ex, wrong_code{code}, tokens);
+  if constexpr (!works_on_host<E>) record_fault(ex, wrong_code{code}, tokens);
   else {
     ex.fence();
     expects_no_fault(verb, code, 1, tokens);

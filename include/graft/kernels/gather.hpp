@@ -121,12 +121,12 @@ void check_ids(E const& ex, std::string_view verb, Ids const& ids, index_t limit
     using graft::detail::text;
     if (ids.data == nullptr && ids.count != 0) [[unlikely]]
       graft::detail::raise(argument_error(text("graft::", verb, ": ids[", ids.count, "] is null")));
-    if constexpr (graft::detail::reports_faults<E>) graft::detail::expects_fault_record(ex, verb);
+    if constexpr (!graft::detail::works_on_host<E>) graft::detail::expects_fault_record(ex, verb);
     index_t const tiles = graft::detail::tiles(ids.count, graft::detail::id_tile);
     graft::detail::call_scratch const memory(ex, sizeof(index_t) * static_cast<std::size_t>(tiles));
     auto* const lowest = reinterpret_cast<index_t*>(memory.data());
     ex.league(tiles, 0, graft::detail::check_ids_body<Ids>{ids, limit, lowest});
-    if constexpr (graft::detail::reports_faults<E>)
+    if constexpr (!graft::detail::works_on_host<E>)
       graft::detail::record_fault(ex, graft::detail::wrong_id<Ids>{lowest, ids, limit}, tiles);
     else {
       ex.fence();
