@@ -127,19 +127,26 @@ TEST_CASE("the host cannot touch memory of the device", "[executor][deferred]") 
   far_memory::host_access const access;
   CHECK(v[0] == 3.0F);
 }
+// Every verb is much to compile: for g++ without Kokkos, and under ASan, which sees what is kept of a stack, for one scalar.
+#if !defined(__clang__) && !defined(GRAFT_WITH_KOKKOS)
 TEST_CASE("verbs of adapters only enqueue, with the bits of reference", "[executor][deferred]") {
   for (std::size_t const shared : {plenty, hardly_any}) {
     CHECK(compare_adapters<float>({5, 30, 4, 20}, shared) > 90);
-    CHECK(compare_adapters<graft::bfloat16>({3, 514, 2, 260}, shared) > 90);
     CHECK(compare_adapters<float>({1, 2, 2, 4}, shared) > 90);
+#if !defined(__SANITIZE_ADDRESS__)
+    CHECK(compare_adapters<graft::bfloat16>({3, 514, 2, 260}, shared) > 90);
+#endif
   }
 }
 TEST_CASE("verbs of routing only enqueue, with the bits of reference", "[executor][deferred]") {
   for (std::size_t const shared : {plenty, hardly_any}) {
     CHECK(compare_routing<float>({13, 8, 6, 2}, shared) == 24);
+#if !defined(__SANITIZE_ADDRESS__)
     CHECK(compare_routing<graft::bfloat16>({520, 12, 10, 3}, shared) == 24);
+#endif
   }
 }
+#endif
 
 namespace {
 
