@@ -108,8 +108,8 @@ int compare_routing(routing_shape const& shape, std::size_t shared) {
   return compare_all<routed_tensors, S>(
       shape, shared, []<class Memory>(Memory, auto const& f) { for_each_routing_verb<S, Memory>(f); });
 }
-constexpr std::size_t plenty = std::size_t{48} << 10U;
-constexpr std::size_t hardly_any = 64;  // nearly all scratch of teams is the arena's
+[[maybe_unused]] constexpr std::size_t plenty = std::size_t{48} << 10U;
+[[maybe_unused]] constexpr std::size_t hardly_any = 64;  // nearly all scratch of teams is the arena's
 
 }  // namespace
 
