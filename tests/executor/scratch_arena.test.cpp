@@ -112,7 +112,7 @@ TEST_CASE("an arena hands out its front and takes it back in reverse order", "[e
 
 TEST_CASE("an arena aligns blocks wherever its memory begins", "[executor][scratch_arena]") {
   memory m{};
-  for (std::size_t const from : {1, 8, 63}) {
+  for (std::size_t const from : {std::size_t{1}, std::size_t{8}, std::size_t{63}}) {
     scratch_arena arena(m.at(from), 256);
     CHECK(arena.left() == 256 - (64 - from));
     void* const a = arena.allocate(10, 64);
@@ -154,20 +154,19 @@ TEST_CASE("arenas are equal to themselves only", "[executor][scratch_arena]") {
 
 TEST_CASE("scratch_bytes is what a call takes, and not a byte less will do", "[executor][scratch_arena]") {
   tests::tensors<float, near_memory> t({5, 30, 4, 20});
-  CHECK(bytes_of("backward of lora", [&](auto const& ex) {
-          graft::lora_gradients const g{.A = t.dA.view(), .B = t.dB.view(), .bias = {}};
-          backward(ex, t.lora(), t.x.view(), t.y.view(), g, t.dx.view());
-        }) >= 5 * 4 * sizeof(float));
-  bytes_of("backward of dora", [&](auto const& ex) {
-    graft::dora_gradients const g{.A = t.dA.view(), .B = t.dB.view(), .magnitude = t.view(t.more)};
-    backward(ex, t.dora(), t.x.view(), t.z.view(), t.y.view(), g, t.dx.view());
+  graft::lora_gradients const of_lora{.A = t.dA.view(), .B = t.dB.view(), .bias = {}};
+  std::size_t const bytes = bytes_of("backward of lora", [&](auto const& ex) {
+    backward(ex, t.lora(), t.x.view(), t.y.view(), of_lora, t.dx.view());
   });
+  CHECK(bytes >= 5 * 4 * sizeof(float));
+  graft::dora_gradients const of_dora{.A = t.dA.view(), .B = t.dB.view(), .magnitude = t.view(t.more)};
+  bytes_of("backward of dora",
+           [&](auto const& ex) { backward(ex, t.dora(), t.x.view(), t.z.view(), t.y.view(), of_dora, t.dx.view()); });
   std::vector<float> parameters(60, 0.25F), rotations(60), gradients(60);
   graft::boft const boft{view(parameters, 1, 15, 2, 2), t.view(t.bias), view(rotations, 1, 15, 2, 2)};
-  bytes_of("backward of boft", [&](auto const& ex) {
-    graft::boft_gradients const g{view(gradients, 1, 15, 2, 2), t.view(t.base_bias)};
-    backward_input(ex, boft, t.x.view(), t.x.view(), g, t.dx.view());
-  });
+  graft::boft_gradients const of_boft{view(gradients, 1, 15, 2, 2), t.view(t.base_bias)};
+  bytes_of("backward of boft",
+           [&](auto const& ex) { backward_input(ex, boft, t.x.view(), t.x.view(), of_boft, t.dx.view()); });
   bytes_of("row_norms", [&](auto const& ex) {
     kernels::row_norms(ex, t.w.view(), t.B.view(), t.A.view(), t.view(t.base_bias), 0.7);
   });
