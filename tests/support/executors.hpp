@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdlib>
 #include <functional>
 #include <initializer_list>
 #include <memory_resource>
@@ -38,11 +39,21 @@ struct wide_reference {
   std::pmr::memory_resource* scratch = nullptr;
 
   [[nodiscard]] std::pmr::memory_resource* resource() const { return graft::reference{scratch}.resource(); }
-  /// Scratch of teams is not the resource's, as on devices.
+  /// Scratch of teams is not the resource's, as on devices, and nobody counts it.
+  struct team_resource : std::pmr::memory_resource {
+    void* do_allocate(std::size_t bytes, std::size_t alignment) override {
+      return std::aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment);
+    }
+    void do_deallocate(void* data, std::size_t, std::size_t) override { std::free(data); }
+    [[nodiscard]] bool do_is_equal(std::pmr::memory_resource const& other) const noexcept override {
+      return this == &other;
+    }
+  };
+  static inline team_resource team_memory;
   [[nodiscard]] static constexpr std::size_t league_scratch(graft::index_t, std::size_t) { return 0; }
   template <class Body>
   void league(graft::index_t size, std::size_t bytes, Body const& body) const {
-    graft::reference{}.league(size, bytes, on_wide_teams<Body>{body});
+    graft::reference{&team_memory}.league(size, bytes, on_wide_teams<Body>{body});
   }
   void fence() const {}
 };
@@ -134,6 +145,11 @@ template <class F>
 void for_each_kokkos_executor(F const& f) {
   tests::for_each_kokkos_host_executor(f);
   tests::for_each_kokkos_generic_executor(f);
+}
+
+/// Scratch of teams does not come from the resource of the executor of this name.
+[[nodiscard]] inline bool brings_team_scratch(std::string const& name) {
+  return name.starts_with("kokkos, generic") || name.starts_with("reference, wide");
 }
 
 /// f(name, executor) for those that take host bodies: serial, openmp of one to four threads, kokkos.

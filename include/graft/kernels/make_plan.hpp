@@ -13,6 +13,7 @@
 #include <graft/executor/concepts.hpp>
 #include <graft/executor/host_team.hpp>
 #include <graft/kernels/count_pairs.hpp>
+#include <graft/kernels/override.hpp>
 #include <graft/kernels/plan.hpp>
 #include <graft/kernels/summation.hpp>
 
@@ -265,13 +266,13 @@ struct make_plan_fn {
       expects(assigned, p);
       index_t const chunks = plan_chunks(ex, p.tokens, p.pairs(), p.experts());
       pair_sweep<A> const sweep{assigned, p.tokens, p.pairs(), p.experts(), tiles(p.tokens, chunks)};
-      call_scratch const memory(ex, scratch_bytes(ex, assigned, p));
+      call_scratch const memory(ex, counters_bytes(ex, p));
       auto* const bad = reinterpret_cast<index_t*>(memory.data());
       index_t* const counters = bad + 3 * chunks;
       bool const keeps = given == drops::given;
       ex.league(chunks, 0, count_pairs_body<A>{sweep, counters, bad, keeps ? p.dropped.data_handle() : nullptr});
       using scan_body = scan_experts_body<Space>;
-      ex.league(1, host_executor<E> ? 0 : scan_body::scratch(p.experts()), scan_body{p, counters, bad, chunks});
+      ex.league(1, scan_bytes<E>(p), scan_body{p, counters, bad, chunks});
       if constexpr (std::same_as<typename E::space_type, host_space>) {
         ex.fence();
         graft::check(p.status);
@@ -281,15 +282,25 @@ struct make_plan_fn {
     }
   }
 
-  /// Bytes that a call takes from the executor's resource, once.
+  /// Bytes that a call takes from the executor's resource, at most at one time.
   template <executor E, assignment A, class Space>
   [[nodiscard]] std::size_t scratch_bytes(E const& ex, A const&, plan<Space> const& p) const {
+    std::size_t const counters = counters_bytes(ex, p);
+    std::size_t const of_team = graft::detail::league_bytes(ex, 1, scan_bytes<E>(p));
+    return of_team == 0 ? counters : graft::detail::scratch_block::rounded(counters) + of_team;
+  }
+
+ private:
+  template <class E, class Space>
+  [[nodiscard]] static std::size_t counters_bytes(E const& ex, plan<Space> const& p) {
     using graft::detail::checked_product;
     index_t const chunks = graft::detail::plan_chunks(ex, p.tokens, p.pairs(), p.experts());
     return sizeof(index_t) * static_cast<std::size_t>(checked_product(chunks, p.experts() + 3, "kernels::make_plan"));
   }
-
- private:
+  template <class E, class Space>
+  [[nodiscard]] static std::size_t scan_bytes(plan<Space> const& p) {
+    return graft::detail::has_wide_teams<E> ? graft::detail::scan_experts_body<Space>::scratch(p.experts()) : 0;
+  }
   template <class A, class Space>
   static void expects(A const& assigned, plan<Space> const& p) {
     using graft::detail::raise;
