@@ -130,6 +130,7 @@ static_assert(graft::wide_team<lane_team>);
 struct lane_by_lane {
   using space_type = graft::host_space;
   static constexpr int row_block = lane_team::row_block;
+  static constexpr bool wide_teams = true;
   lane_order order = lane_order::rising;
   int lanes = 8;
 

@@ -91,7 +91,7 @@ GRAFT_FN T portable_sigmoid(T x) {
 /// log(1 + y) for y in [0, 1], within 4 ulp (Kahan: the error of 1 + y cancels).
 GRAFT_FN double portable_log1p(double y) {
   double const u = 1.0 + y;
-  return u == 1.0 ? y : portable_log(u) * (y / (u - 1.0));
+  return u == 1.0 ? y : std::fma(portable_log(u), y / (u - 1.0), 0.0);  // no product that a caller adds to
 }
 
 /// log(1 + e^x), within 4 ulp.
@@ -113,8 +113,7 @@ GRAFT_FN double portable_normal_cdf(double x) {
   if (a <= 2.0) {
     double sum = 1.0;  // a (1 + a^2/3 (1 + a^2/5 (...))): 4^30 / (3 5 ... 61) < 2^-60
     for (int k = 30; k >= 1; --k) sum = std::fma(square / (2 * k + 1), sum, 1.0);
-    double const beyond = density * (a * sum);
-    return x < 0.0 ? 0.5 - beyond : 0.5 + beyond;
+    return std::fma(x < 0.0 ? -density : density, a * sum, 0.5);
   }
   double tail = a;  // 1 / (a + 1 / (a + 2 / (a + 3 / ...)))
   for (int k = 160; k >= 1; --k) tail = a + k / tail;

@@ -67,7 +67,8 @@ struct probe_region {
 ///     ordered_scratch              true: scratch goes back without a fence, since only later leagues use it again
 ///     faults                       where a `fault_record` lies; needed where space_type is not the host's
 ///
-/// A body may have `verb`, a name for profilers, `lanes()`, how many lanes a team of it can use, and
+/// A body may have `verb`, a name for profilers, `lanes()`, how many lanes a team of it can use, `most_lanes`, the most that
+/// it ever says, and
 /// `unbounded_scratch`, true where its scratch grows with more than ranks and experts.
 template <class E>
 concept executor = std::copyable<E> && requires(E const& e) {

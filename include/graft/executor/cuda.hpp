@@ -71,7 +71,7 @@ struct cuda_team {
 /// Every team of a league, one after the other by the blocks that there are. `Global`: scratch of `bytes` a block in the
 /// executor's memory, not in shared memory.
 template <class Body, int Rows, bool Global>
-__global__ void __launch_bounds__(most_threads, 2)
+__global__ void __launch_bounds__(threads_of<Body>, threads_of<Body> < most_threads ? 4 : 2)
     cuda_league(Body const body, index_t const size, std::byte* const scratch, std::size_t const bytes) {
   extern __shared__ __align__(64) unsigned char graft_shared_memory[];
   std::byte* memory = nullptr;
@@ -116,7 +116,7 @@ inline constexpr std::size_t free_shared_memory = std::size_t{48} << 10U;
 }  // namespace GRAFT_TARGET
 }  // namespace detail
 
-/// Generic bodies and those of kernels/cuda on a stream of the caller's. Calls enqueue and return; `fence` is the only wait.
+/// Generic bodies on a stream of the caller's. Calls enqueue and return; `fence` is the only wait.
 /// Nothing is allocated, nothing is global: any number of devices and streams work at once, from any threads, each with an
 /// executor of its own. The device of the stream must be the current one, as for every launch.
 ///
@@ -124,7 +124,8 @@ inline constexpr std::size_t free_shared_memory = std::size_t{48} << 10U;
 ///     graft::cuda_stream_executor ex{.stream = stream, .scratch = &scratch, .faults = record_in_device_memory};
 ///
 /// Errors       device_error when a launch or `fence` fails: names the verb, the configuration and CUDA's own error.
-///              argument_error when a call needs more scratch than there is. Both before anything of the call's first launch runs.
+///              argument_error when a call needs more scratch than there is. Both before the launch in question; a call of several
+///              leagues may have enqueued earlier ones by then.
 struct cuda_stream_executor {
   using space_type = device_space;
   static constexpr int row_block = 4;
@@ -186,8 +187,8 @@ struct cuda_stream_executor {
     auto const* const kernel = reinterpret_cast<void const*>(detail::cuda_league<Body, row_block, Global>);
     cudaError_t error = cudaSuccess;
     if (launch.shared > detail::free_shared_memory)
-      error =
-          cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(launch.shared));
+      error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                   static_cast<int>(launch.most_shared));
     if (error == cudaSuccess) {
       Body argument = body;
       std::byte* block = memory.data();

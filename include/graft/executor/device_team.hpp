@@ -36,7 +36,7 @@ GRAFT_FN void sums_of_thread(int q, index_t k0, index_t k1, W const& w, X const&
   if constexpr (comes_in_fours<W> && comes_in_fours<X>)
     if (packed) {
 #if defined(__CUDA_ARCH__)
-#pragma unroll 2
+#pragma unroll 1
 #endif
       for (; k < whole; k += 16) {
         Accumulate f[thread_lanes];

@@ -20,7 +20,7 @@ struct device_limits {
 
 /// Threads of a block: lanes that a team can use, in whole warps.
 inline constexpr index_t warp = 32;
-inline constexpr index_t most_threads = 256;
+inline constexpr int most_threads = 256;
 /// Blocks of one launch; a larger league loops.
 inline constexpr index_t most_blocks = (index_t{1} << 31) - 1;
 
@@ -28,8 +28,9 @@ inline constexpr index_t most_blocks = (index_t{1} << 31) - 1;
 struct launch_shape {
   index_t blocks = 0;
   index_t threads = 0;
-  std::size_t shared = 0;  // bytes of a block
-  std::size_t global = 0;  // bytes of a block, in the executor's scratch where its processor has not so many
+  std::size_t shared = 0;       // bytes of a block
+  std::size_t most_shared = 0;  // that a block may be allowed: the same for every launch, which may run side by side
+  std::size_t global = 0;       // bytes of a block, in the executor's scratch where its processor has not so many
   /// Bytes of the executor's scratch.
   [[nodiscard]] constexpr std::size_t scratch() const { return global * static_cast<std::size_t>(blocks); }
 };
@@ -43,6 +44,7 @@ struct launch_shape {
   launch.blocks = size < most_blocks ? size : most_blocks;
   if (bytes <= limits.shared_of_block) {
     launch.shared = bytes;
+    launch.most_shared = limits.shared_of_block;
     return launch;
   }
   // As many of the largest blocks as are resident at once: more would only need more memory. Lanes count for nothing,
@@ -57,6 +59,13 @@ struct launch_shape {
 /// Its teams may need more scratch than a processor has: then it lies in the executor's. Of other bodies that is refused.
 template <class Body>
 inline constexpr bool has_unbounded_scratch = requires { requires Body::unbounded_scratch; };
+
+/// Threads that a block of it has at most: fewer leave each of them more registers.
+template <class Body>
+inline constexpr int threads_of = most_threads;
+template <class Body>
+  requires(Body::most_lanes > 0)
+inline constexpr int threads_of<Body> = Body::most_lanes;
 
 /// Lanes that a team of this body can use; all that there are where it does not say.
 template <class Body>

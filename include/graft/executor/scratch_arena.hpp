@@ -19,7 +19,7 @@ namespace graft::inline GRAFT_CONTRACT {
 ///     graft::scratch_arena scratch(device_pointer, bytes);
 ///     graft::cuda_stream_executor ex{.stream = stream, .scratch = &scratch};
 ///
-/// Errors       argument_error, naming what is wanted and what is left, when it is too small; nothing is enqueued then.
+/// Errors       argument_error, naming what is wanted and what is left, when it is too small; a call may have enqueued part of its work then.
 class scratch_arena : public std::pmr::memory_resource {
  public:
   scratch_arena(void* data, std::size_t bytes) : data_(static_cast<std::byte*>(data)), bytes_(bytes) {}

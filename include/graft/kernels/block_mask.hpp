@@ -42,6 +42,7 @@ inline namespace GRAFT_TARGET {
 template <class R>
 struct drop_blocks_body {
   static constexpr std::string_view verb = "drop_blocks";
+  static constexpr bool unbounded_scratch = true;
   block_dropout mask;
   R r;
   bool identity;

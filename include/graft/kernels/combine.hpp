@@ -35,7 +35,7 @@ struct combine_value {
     index_t const last = p.pair_begin(t + 1);
     for (index_t pair = p.pair_begin(t); pair < last; ++pair) {
       index_t const row = p.inverse(pair);
-      if (row < 0) continue;
+      if (row < 0 || row >= rows.extent(0)) continue;  // beyond: a plan on a device whose rows nobody could count
       auto const value = load_as<Accumulate>(rows(row, j));
       if constexpr (std::is_same_v<W, pair_values<void>>) sum = sum + value;
       else sum = std::fma(load_as<Accumulate>(w(t, pair)), value, sum);
@@ -62,7 +62,7 @@ struct combine_backward_weights_body {
       tm.groups(p.pair_begin(t + 1) - first, [&](index_t i) {
         index_t const row = p.inverse(first + i);
         Accumulate sum[1] = {Accumulate{0}};
-        if (row >= 0)
+        if (row >= 0 && row < rows.extent(0))
           sum_long_axis(
               tm, dy.extent(1), [&](index_t j) { return load_as<Accumulate>(dy(t, j)); },
               [&](int, index_t j) { return load_as<Accumulate>(rows(row, j)); }, sum);

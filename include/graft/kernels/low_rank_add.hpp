@@ -76,6 +76,7 @@ struct low_rank_add_body {
 template <class X, class A, class Accumulate>
 struct low_rank_chunks_body {
   static constexpr std::string_view verb = "low_rank_add";
+  static constexpr int most_lanes = group_threads * rank_tile;
   X x;
   A a;
   Accumulate* part;

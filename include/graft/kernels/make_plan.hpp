@@ -177,6 +177,10 @@ struct place_pairs_body {
     std::uint8_t const* const dropped = keeps_drops ? p.dropped.data_handle() : nullptr;
     index_t const first = tm.league_rank() * of.chunk;
     index_t const last = first + tile_extent(of.tokens, first, of.chunk);
+    if (p.has_wrong_offsets()) {  // no pair has a row
+      if (tm.league_rank() == 0) tm.vector(p.pairs(), [&](index_t i) { inverse[i] = -1; });
+      return;
+    }
     auto const is_placed = [&](index_t pair, index_t id) {
       return id >= 0 && id < of.experts && (dropped == nullptr || dropped[pair] == 0);
     };
@@ -209,16 +213,11 @@ struct place_pairs_body {
       });
     }
     if (keeps_drops || first >= last) return;
-    // Pairs of a chunk follow each other; of wrong offsets, which `status` tells, only those that there are.
-    index_t const begin = clamp(p.pair_begin(first));
-    tm.vector(clamp(p.pair_begin(last)) - begin, [&](index_t i) { p.dropped(begin + i) = 0; });
+    // Pairs of a chunk follow each other.
+    index_t const begin = p.pair_begin(first);
+    tm.vector(p.pair_begin(last) - begin, [&](index_t i) { p.dropped(begin + i) = 0; });
   }
   [[nodiscard]] index_t lanes() const { return sweep.experts < 64 ? 64 : sweep.experts; }
-
- private:
-  [[nodiscard]] GRAFT_FN index_t clamp(index_t pair) const {
-    return pair < 0 ? 0 : pair < p.pairs() ? pair : p.pairs();
-  }
 };
 
 }  // namespace GRAFT_TARGET

@@ -63,9 +63,14 @@ struct plan {
 
   [[nodiscard]] GRAFT_FN constexpr index_t experts() const { return counts.extent(0); }
   [[nodiscard]] GRAFT_FN constexpr index_t pairs() const { return inverse.extent(0); }
-  /// The first pair of token t; the one behind its last is that of t + 1.
+  /// The offsets of a ragged assignment do not rise from 0 to the number of pairs: the plan names no pair then.
+  [[nodiscard]] GRAFT_FN constexpr bool has_wrong_offsets() const { return status(0) >= 0 && status(1) < 0; }
+  /// The first pair of token t; the one behind its last is that of t + 1. Of offsets that are wrong, as `status` tells, one that
+  /// there is.
   [[nodiscard]] GRAFT_FN constexpr index_t pair_begin(index_t t) const {
-    return first_pair.data_handle() == nullptr ? t * choices : first_pair(t);
+    if (first_pair.data_handle() == nullptr) return t * choices;
+    index_t const first = first_pair(t);
+    return first < 0 ? 0 : first < pairs() ? first : pairs();
   }
 };
 

@@ -44,6 +44,7 @@ struct alignas(16) feature_of_rows {
 template <class X, class R, class Y, class Accumulate, bool Transposed, bool Add>
 struct rotate_body {
   static constexpr std::string_view verb = "rotate_blocks";
+  static constexpr bool unbounded_scratch = true;
   X x;
   R r;
   Y y;

@@ -246,7 +246,8 @@ inline namespace GRAFT_TARGET {
 /// Cost         T E exponentials, and as many for the gradient. Scratch: 2 E + 2 numbers for 512 tokens, 3 E + 2, and 4 T bytes;
 ///              16 (E + 35) numbers a team.
 /// Errors       shape_error, argument_error; nothing is written then. data_error names the lowest token with a NaN, +inf or only
-///              -inf among its logits, or an id outside [-1, E): after the sums, before loss and dlogits are written.
+///              -inf among its logits, or an id outside [-1, E): after the sums, before loss and dlogits are written. Devices write their fault_record,
+///              and add what is left of such tokens.
 struct router_losses_fn {
   template <class E, class Z, class Ids, class M, class L, class DZ>
   void operator()(E const& ex, router_loss kind, Z const& logits, Ids const& ids, M const& mask, scaling weight,
@@ -306,6 +307,7 @@ struct router_losses_fn {
   static void run(E const& ex, router_loss kind, Z const& logits, Ids const& ids, M const& mask, Sums weight,
                   L const& loss, DZ const& dlogits) {
     using graft::detail::gate_codes;
+    if constexpr (!graft::detail::works_on_host<E>) graft::detail::expects_fault_record(ex, verb);
     index_t const T = logits.extent(0);
     index_t const n = logits.extent(1);
     index_t const parts = graft::detail::tiles(T, chunk);

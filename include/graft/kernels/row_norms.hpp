@@ -64,7 +64,7 @@ struct row_norms_body {
           index_t const o = tile.row[t];
           Accumulate sum[1];
           if constexpr (std::is_same_v<Base, none_t>)
-            sum_long_axis(tm, n, terms_of<Accumulate>(w, o), terms_of<Accumulate>(w, row_tile<1>(o, w.extent(0))), sum);
+            sum_long_axis(tm, n, terms_of<Accumulate>(w, o), terms_of<Accumulate>(w, o), sum);
           else sum[0] = load_as<Accumulate>(base(o)) * load_as<Accumulate>(base(o));
           tm.once([&] { ww[t] = sum[0]; });
         }

@@ -128,6 +128,9 @@ struct row_terms {
   GRAFT_FN Accumulate operator()(index_t k) const { return load_as<Accumulate>(v(row, k)); }
   [[nodiscard]] GRAFT_FN bool packed() const { return is_packed(v); }
   GRAFT_FN void four(index_t k, Accumulate (&out)[4]) const { load_four(v, row, k, out); }
+  /// Of a tile of one row.
+  GRAFT_FN Accumulate operator()(int, index_t k) const { return (*this)(k); }
+  GRAFT_FN void four(int, index_t k, Accumulate (&out)[4]) const { four(k, out); }
 };
 template <class Accumulate, class V, int R>
 struct tile_terms {

@@ -37,7 +37,7 @@ struct __attribute__((may_alias)) bfloat16 {
 };
 
 /// IEEE binary16. Same rounding rules; the bits are those of VCVTPS2PH and VCVTPH2PS. A GPU's own conversions give the same bits,
-/// but for the payload of a NaN.
+/// but for the sign and payload of a NaN.
 struct __attribute__((may_alias)) float16 {
   std::uint16_t bits;
 
