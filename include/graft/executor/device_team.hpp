@@ -51,11 +51,17 @@ GRAFT_FN void sums_of_thread(int q, index_t k0, index_t k1, W const& w, X const&
 #pragma unroll 1
 #endif
   for (; k < whole; k += 16)
+#if defined(__CUDA_ARCH__)
+#pragma unroll  // lanes stay in registers
+#endif
     for (int l = 0; l < thread_lanes; ++l) {
       Accumulate const f = w(k + l);
       for (int t = 0; t < R; ++t) lane[t][l] = std::fma(x(t, k + l), f, lane[t][l]);
     }
   if (whole < k1)
+#if defined(__CUDA_ARCH__)
+#pragma unroll
+#endif
     for (int l = 0; l < thread_lanes; ++l) {
       bool const there = k + l < k1;  // what is missing counts as +0 times +0, as on hosts
       Accumulate const f = there ? w(k + l) : Accumulate{0};
