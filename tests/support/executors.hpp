@@ -67,6 +67,14 @@ inline constexpr int with_wide = 1;
 #endif
 
 #if GRAFT_WITH_KOKKOS
+/// With the name that launches are labelled with, where there is one.
+template <class Body>
+struct named_wide : on_wide_teams<Body> {};
+template <class Body>
+  requires requires { Body::verb; }
+struct named_wide<Body> : on_wide_teams<Body> {
+  static constexpr std::string_view verb = Body::verb;
+};
 /// The switch that only tests have: Kokkos without `region`, so that every verb runs its generic body there, as on a device;
 /// with more than one thread a team as wide teams do.
 struct kokkos_device_bodies {
@@ -86,13 +94,6 @@ struct kokkos_device_bodies {
     else kokkos.league(size, bytes, body);
   }
   void fence() const { kokkos.fence(); }
-
- private:
-  /// With the name that launches are labelled with.
-  template <class Body>
-  struct named_wide : on_wide_teams<Body> {
-    static constexpr std::string_view verb = Body::verb;
-  };
 };
 static_assert(graft::executor<kokkos_device_bodies> && !graft::host_executor<kokkos_device_bodies>);
 
