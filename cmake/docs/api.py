@@ -46,6 +46,40 @@ def tidy(text):
     return "\n".join(lines[:1] + [line[drop:] for line in lines[1:]])
 
 
+# What CUDA's compiler knows: files that are CUDA are read as C++ here, without its toolkit.
+CUDA_NAMES = """#pragma once
+#define __host__
+#define __device__
+#define __global__
+#define __shared__
+#define __forceinline__ inline
+#define __align__(n)
+#define __launch_bounds__(...)
+struct CUstream_st;
+using cudaStream_t = CUstream_st*;
+enum cudaError_t { cudaSuccess };
+enum cudaDeviceAttr {
+  cudaDevAttrMultiProcessorCount, cudaDevAttrMaxThreadsPerMultiProcessor, cudaDevAttrMaxSharedMemoryPerBlockOptin
+};
+enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize };
+struct dim3 { unsigned x, y, z; dim3(unsigned = 1, unsigned = 1, unsigned = 1); };
+inline dim3 threadIdx, blockIdx, blockDim, gridDim;
+void __syncthreads();
+void __syncwarp(unsigned);
+template <class T> T __shfl_xor_sync(unsigned, T, int, int);
+cudaError_t cudaGetDevice(int*);
+cudaError_t cudaDeviceGetAttribute(int*, cudaDeviceAttr, int);
+cudaError_t cudaFuncSetAttribute(void const*, cudaFuncAttribute, int);
+cudaError_t cudaLaunchKernel(void const*, dim3, dim3, void**, unsigned long, cudaStream_t);
+cudaError_t cudaStreamSynchronize(cudaStream_t);
+cudaError_t cudaGetLastError();
+char const* cudaGetErrorString(cudaError_t);
+char const* cudaGetErrorName(cudaError_t);
+struct __half { unsigned short bits; };
+struct __nv_bfloat16 { unsigned short bits; };
+"""
+
+
 class Reader:
     """All of include/graft in one translation unit. A package that is not here (Kokkos) leaves types unknown, no declarations out."""
 
@@ -54,11 +88,14 @@ class Reader:
         headers = sorted(str(p.relative_to(self.include)) for p in self.include.rglob("*.hpp"))
         entries = [h for h in headers if h.count("/") == 1]  # graft/x.hpp: they come before what may not be included alone
         self.headers = [h for h in headers if is_public(h)]
-        main = "".join(f"#include <{h}>\n" for h in entries)
+        main = '#include "cuda_names.h"\n#define __CUDACC__\n#include <graft/cuda.hpp>\n#undef __CUDACC__\n'
+        main += "".join(f"#include <{h}>\n" for h in entries)
+        names = [(f"{include}/cuda_names.h", CUDA_NAMES)]
+        names += [(f"{include}/cuda_{h}.h", '#include "cuda_names.h"\n') for h in ("runtime", "fp16", "bf16")]
         cindex.Config.set_library_file(str(library))
         keep_going = 0x200
         unit = cindex.Index.create().parse(
-            "all.cpp", unsaved_files=[("all.cpp", main)], options=keep_going,
+            "all.cpp", unsaved_files=[("all.cpp", main), *names], options=keep_going,
             args=["-std=c++20", f"-I{include}", "-fopenmp", "-resource-dir", str(resources), "-DGRAFT_HOST_BODIES_ELSEWHERE",
                   "-isystem", "/usr/include/eigen3"])
         wrong = [d for d in unit.diagnostics if d.severity >= 3 and "okkos" not in str(d) and "too many errors" not in d.spelling]

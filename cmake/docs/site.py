@@ -31,8 +31,8 @@ def site_path(path):
         return path.lower()
     if path.startswith("docs/") and path.endswith(".md"):
         return path[len("docs/"):]
-    if re.fullmatch(r"examples/\w+\.cpp", path):
-        return path[: -len("cpp")] + "md"
+    if re.fullmatch(r"examples/\w+\.(cpp|cu)", path):
+        return str(Path(path).with_suffix(".md"))
     return None
 
 
@@ -172,7 +172,7 @@ def main():
         texts[site_path(path)] = converted(root, path, reader.headers)
         write(site_path(path), texts[site_path(path)])
     examples = []
-    for path in sorted((root / "examples").glob("*.cpp")):
+    for path in sorted([*(root / "examples").glob("*.cpp"), *(root / "examples").glob("*.cu")]):
         code = path.read_text()
         about = " ".join(line[3:] for line in code.split("\n")[1:6] if line.startswith("// ") and not line.startswith("// test"))
         code = re.sub(r"^ *// (\[[a-z_ ]+\]|test:.*|SPDX.*)\n", "", code, flags=re.M)
