@@ -11,7 +11,7 @@
 #include "support/routing_verbs.hpp"
 #include "support/verbs.hpp"
 
-namespace {
+namespace instances {
 
 #if defined(GRAFT_TEST_KOKKOS)
 using executor = graft::kokkos_executor<Kokkos::Cuda>;
@@ -29,9 +29,7 @@ struct device_memory {
   using vector = std::vector<T>;
 };
 
-}  // namespace
-
-/// Not called anywhere; not in a namespace without a name, so that it is there.
+/// Not called anywhere. Nothing here is in a namespace without a name, so it is there.
 void graft_instances(executor const& ex, tests::tensors<GRAFT_TEST_SCALAR, device_memory>& of_adapters,
                      tests::routed_tensors<GRAFT_TEST_SCALAR, device_memory>& of_routing) {
   [[maybe_unused]] auto const adapters = [&](char const*, auto const& verb) { verb(ex, of_adapters); };
@@ -45,3 +43,4 @@ void graft_instances(executor const& ex, tests::tensors<GRAFT_TEST_SCALAR, devic
   tests::for_each_routing_verb<GRAFT_TEST_SCALAR, device_memory>(routing);
 #endif
 }
+}  // namespace instances

@@ -34,7 +34,7 @@ inline std::atomic<int> isa_in_use{-1};
 
 inline namespace GRAFT_TARGET {
 [[nodiscard]] inline isa isa_of_processor() {
-#if defined(GRAFT_HAS_LEVELS)
+#if defined(GRAFT_HAS_LEVELS) && !defined(__CUDA_ARCH__)  // clang reads host functions for the device too
   __builtin_cpu_init();
   if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma") || !__builtin_cpu_supports("f16c"))
     return isa::baseline;

@@ -336,11 +336,12 @@ struct router_losses_fn {
           add_parts<Sums>(ex, chosen, parts, counts);
         }
     });
-    ex.league(1, 0,
-              graft::detail::router_loss_body<decltype(counts), decltype(sums), Sums*, L, Sums>{kind, counts, sums,
-                                                                                                share, loss, weight});
+    ex.league(
+        1, 0,
+        graft::detail::router_loss_body<std::remove_const_t<decltype(counts)>, std::remove_const_t<decltype(sums)>,
+                                        Sums*, L, Sums>{kind, counts, sums, share, loss, weight});
     if constexpr (!std::is_same_v<DZ, none_t>) {
-      using body = graft::detail::router_loss_backward_body<Z, M, decltype(sums), DZ, Sums>;
+      using body = graft::detail::router_loss_backward_body<Z, M, std::remove_const_t<decltype(sums)>, DZ, Sums>;
       ex.league(T, body::scratch(n), body{kind, logits, mask, sums, share, dlogits, weight});
     }
   }
