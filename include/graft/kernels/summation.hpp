@@ -71,6 +71,9 @@ struct row_tile {
 /// f(t) for t < count <= R, by a loop that unrolls: what is indexed by t stays in registers.
 template <int R, class F>
 GRAFT_FN void each_row(int count, F const& f) {
+#if defined(__CUDA_ARCH__)
+#pragma unroll
+#endif
   for (int t = 0; t < R; ++t)
     if (t < count) f(t);
 }
