@@ -6,20 +6,12 @@
 
 #include "support/bits.hpp"
 #include "support/executors.hpp"
+#include "support/sentence.hpp"
 #include "support/verbs.hpp"
 
 using namespace tests;
 
 namespace {
-
-/// The sentence of what was thrown, or nothing.
-template <class Verb, class E, class S>
-std::string run(Verb const& verb, E const& ex, tensors<S>& t) {
-  try {
-    verb(ex, t);
-  } catch (graft::error const& e) { return e.what(); }
-  return {};
-}
 
 /// Each extent is 0, 1, 3, and one less and one more than the tiles of its dimension (4 rows, chunks of 512 terms, 16
 /// ranks, 64 and 256 columns), and those. Returns the number of comparisons.
@@ -34,10 +26,10 @@ int compare_all() {
     for (layout const how : {layout::contiguous, layout::padded, layout::transposed}) {
       auto const compare = [&](char const* verb_name, auto const& verb) {
         tensors<S> expected(s, how);
-        std::string const refused = run(verb, graft::reference{}, expected);
+        std::string const refused = sentence_of([&] { verb(graft::reference{}, expected); });
         for_each_executor([&](std::string const& name, auto const& ex) {
           tensors<S> got(s, how);
-          std::string const said = run(verb, ex, got);
+          std::string const said = sentence_of([&] { verb(ex, got); });
           t.add(said == refused ? got.differences(expected) : "says '" + said + "' and not '" + refused + "'", [&] {
             return std::string(verb_name) + " on " + name + ", " + tests::name(how) + ", T = " + std::to_string(s.T) +
                    ", n = " + std::to_string(s.n) + ", r = " + std::to_string(s.r) + ", m = " + std::to_string(s.m);

@@ -89,12 +89,12 @@ for scalar, *paths in options.object:
                 usage[body] = [max(usage[body][0], registers), max(usage[body][1], stack + local), max(usage[body][2], shared)]
 
 scalars = list(dict.fromkeys(scalar for scalar, *_ in options.object))
-head = ["verb", "functor", "registers", "local"] + [f"{scalar} sm_{a}" for scalar in scalars for a in architectures]
+head = ["verb", "functor", "registers", "local", "shared"] + [f"{scalar} sm_{a}" for scalar in scalars for a in architectures]
 rows = []
 for key in sorted(expected | {key[0] for key in counts}, key=lambda key: key[::-1]):
     functor, verb = key
-    registers, local, _ = usage[key]
-    row = [verb, functor, str(registers), str(local)]
+    registers, local, shared = usage[key]
+    row = [verb, functor, str(registers), str(local), str(shared)]
     if local > options.stack + LOCAL_MEMORY.get(functor, 0):
         wrong.append(f"{functor} keeps {local} bytes in local memory")
     for scalar in scalars:
@@ -115,7 +115,7 @@ widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
 lines = ["  ".join(cell.ljust(width) if i < 2 else cell.rjust(width) for i, (cell, width) in enumerate(zip(row, widths)))
          for row in [head, *rows]]
 lines.append(f"{len(rows)} functors of verbs, {kernels} kernels: instructions (least-most, how many kernels), most registers of a thread, "
-             f"most bytes of local memory; {len(wrong)} wrong")
+             f"most bytes of local memory, of static shared memory; {len(wrong)} wrong")
 options.table.write_text("\n".join(lines) + "\n")
 print("\n".join(lines))
 for sentence in wrong:

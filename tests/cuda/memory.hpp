@@ -15,6 +15,7 @@
 #include <graft/cuda.hpp>
 
 #include "support/memory.hpp"
+#include "support/sentence.hpp"
 
 namespace tests {
 
@@ -99,14 +100,5 @@ class stream {
  private:
   void* data_ = nullptr;
 };
-
-/// What `call` throws, or nothing.
-template <class Call>
-[[nodiscard]] std::string sentence_of(Call const& call) {
-  try {
-    call();
-  } catch (graft::error const& e) { return e.what(); }
-  return {};
-}
 
 }  // namespace tests

@@ -18,6 +18,7 @@
 #include "support/deferred.hpp"
 #include "support/random.hpp"
 #include "support/routing_verbs.hpp"
+#include "support/sentence.hpp"
 #include "support/verbs.hpp"
 
 using namespace tests;
@@ -190,13 +191,6 @@ struct gate_problem {
           view_of<deferred_memory>(weights, 5, 2), status...);
   }
 };
-template <class Call>
-std::string sentence_of(Call const& call) {
-  try {
-    call();
-  } catch (graft::error const& e) { return e.what(); }
-  return {};
-}
 
 }  // namespace
 

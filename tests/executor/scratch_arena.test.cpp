@@ -12,21 +12,16 @@
 
 #include "support/layouts.hpp"
 #include "support/random.hpp"
+#include "support/sentence.hpp"
 #include "support/verbs.hpp"
 
 using graft::index_t;
 using graft::scratch_arena;
+using tests::sentence_of;
 namespace kernels = graft::kernels;
 
 namespace {
 
-template <class Call>
-std::string sentence_of(Call const& call) {
-  try {
-    call();
-  } catch (graft::error const& e) { return e.what(); }
-  return {};
-}
 /// Aligned to 64; `from` bytes behind that.
 struct memory {
   alignas(64) std::byte bytes[1024];

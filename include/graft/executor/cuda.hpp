@@ -11,7 +11,6 @@
 #endif
 
 #include <cstddef>
-#include <memory_resource>
 #include <string_view>
 #include <type_traits>
 

@@ -31,10 +31,8 @@ GRAFT_FN void sums_of_thread(int q, index_t k0, index_t k1, W const& w, X const&
     for (int l = 0; l < thread_lanes; ++l) lane[t][l] = Accumulate{0};
   index_t const whole = k0 + (k1 - k0) / 16 * 16;
   index_t k = k0 + thread_lanes * q;
-  bool packed = false;
-  if constexpr (comes_in_fours<W> && comes_in_fours<X>) packed = w.packed() && x.packed();
   if constexpr (comes_in_fours<W> && comes_in_fours<X>)
-    if (packed) {
+    if (w.packed() && x.packed()) {
 #if defined(__CUDA_ARCH__)
 #pragma unroll 1
 #endif

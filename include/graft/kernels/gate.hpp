@@ -69,6 +69,13 @@ GRAFT_FN row_look<Accumulate> look_at_row(index_t n, Z const& z, index_t first =
 
 /// Lanes that share a row out between them.
 inline constexpr index_t row_parts = 16;
+/// What they saw together.
+template <class Accumulate>
+GRAFT_FN row_look<Accumulate> look_at_parts(row_look<Accumulate> const* part) {
+  row_look<Accumulate> look;
+  for (index_t l = 0; l < row_parts; ++l) look.see(part[l]);
+  return look;
+}
 
 /// Of z(0), ..., z(n - 1), which all lanes see, for every lane. `part` holds row_parts looks. Lanes may still read when it returns.
 template <class Accumulate, class Team, class Z>
@@ -77,9 +84,7 @@ GRAFT_FN row_look<Accumulate> look_at_row(Team const& tm, index_t n, Z const& z,
     if (n > row_parts) {
       tm.vector(row_parts, [&](index_t l) { part[l] = look_at_row<Accumulate>(n, z, l, row_parts); });
       tm.barrier();
-      row_look<Accumulate> look;
-      for (index_t l = 0; l < row_parts; ++l) look.see(part[l]);
-      return look;
+      return look_at_parts(part);
     }
   return look_at_row<Accumulate>(n, z);
 }
@@ -179,12 +184,7 @@ struct gate_body {
     if (rule.sums_over_all()) {
       tm.vector(n, [&](index_t e) { value[e] = exponential(t, e, largest); });
       tm.barrier();
-      tm.groups(1, [&](index_t) {
-        Accumulate of_row[1];
-        sum_long_axis(tm, n, [](index_t) { return Accumulate{1}; }, [&](int, index_t e) { return value[e]; }, of_row);
-        tm.once([&] { *sum = of_row[0]; });
-      });
-      tm.barrier();
+      dot_by_group(tm, n, [](index_t) { return Accumulate{1}; }, value_of, sum);
       all = *sum;
     }
     weigh(tm, t, largest, all, score);

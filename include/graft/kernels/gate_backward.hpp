@@ -57,7 +57,8 @@ struct gate_backward_body {
       gradient[e] = Accumulate{0};
     });
     tm.barrier();
-    Accumulate const largest = look_at_row(tm, n, [&](index_t e) { return value[e]; }, part).largest;
+    auto const value_of = [&](index_t e) { return value[e]; };
+    Accumulate const largest = look_at_row(tm, n, value_of, part).largest;
     tm.vector(k, [&](index_t s) { of.expert[s] = expert(t, s, n, value); });
     tm.barrier();
     bool right = true;
@@ -75,12 +76,7 @@ struct gate_backward_body {
     if (dense) {
       tm.vector(n, [&](index_t e) { value[e] = gate_exponential(rule, value[e], largest); });
       tm.barrier();
-      tm.groups(1, [&](index_t) {
-        Accumulate of_row[1];
-        sum_long_axis(tm, n, [](index_t) { return Accumulate{1}; }, [&](int, index_t e) { return value[e]; }, of_row);
-        tm.once([&] { *sum = of_row[0]; });
-      });
-      tm.barrier();
+      dot_by_group(tm, n, [](index_t) { return Accumulate{1}; }, value_of, sum);
       all = *sum;
     }
     tm.vector(k, [&](index_t s) {

@@ -22,16 +22,6 @@
 namespace graft::inline GRAFT_CONTRACT {
 namespace detail {
 inline namespace GRAFT_TARGET {
-/// *out = a . b over n elements in fp64, by one group; then all of the team see it.
-template <class Team, class A, class B>
-GRAFT_FN void dot_of_rows(Team const& tm, index_t n, A const& a, B const& b, double* out) {
-  tm.groups(1, [&](index_t) {
-    double sum[1];
-    sum_long_axis(tm, n, a, [&](int, index_t k) { return b(k); }, sum);
-    tm.once([&] { *out = sum[0]; });
-  });
-  tm.barrier();
-}
 /// m(i, j) = a_i . b_j for all pairs, by groups.
 template <class Team, class A, class B>
 GRAFT_FN void dots_of_rows(Team const& tm, index_t r, index_t n, A const& a, B const& b, double* m) {
@@ -75,14 +65,14 @@ struct unit_vectors_body {
       tm.vector(n, [&](index_t k) { v(i, k) = store_as<value>(load_as<double>(u(k, i))); });
       tm.barrier();
       for (index_t j = 0; orthonormal && j < i; ++j) {
-        dot_of_rows(tm, n, element(j), element(i), number);
+        dot_by_group(tm, n, element(j), element(i), number);
         double const along = -*number;
         tm.vector(n, [&](index_t k) {
           v(i, k) = store_as<value>(std::fma(along, load_as<double>(v(j, k)), load_as<double>(v(i, k))));
         });
         tm.barrier();
       }
-      dot_of_rows(tm, n, element(i), element(i), number);
+      dot_by_group(tm, n, element(i), element(i), number);
       double const length = std::sqrt(*number);
       tm.vector(n, [&](index_t k) { v(i, k) = store_as<value>(load_as<double>(v(i, k)) / length); });
       tm.barrier();

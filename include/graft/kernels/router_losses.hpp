@@ -117,11 +117,7 @@ struct router_sums_body {
         part[i] = look_at_row<Accumulate>(n, [&](index_t e) { return row[e]; }, i % row_parts, row_parts);
       });
       tm.barrier();
-      tm.vector(rows, [&](index_t r) {
-        row_look<Accumulate> look;
-        for (index_t l = 0; l < row_parts; ++l) look.see(part[r * row_parts + l]);
-        found(r, look);
-      });
+      tm.vector(rows, [&](index_t r) { found(r, look_at_parts(part + r * row_parts)); });
     } else
       tm.vector(rows,
                 [&](index_t r) { found(r, look_at_row<Accumulate>(n, [&](index_t e) { return value[r * n + e]; })); });

@@ -42,19 +42,15 @@ struct softmax_body {
     auto* const sum = reinterpret_cast<Accumulate*>(part + row_parts);
     tm.vector(n, [&](index_t e) { value[e] = load_as<Accumulate>(logits(t, e)); });
     tm.barrier();
-    auto const look = look_at_row(tm, n, [&](index_t e) { return value[e]; }, part);
+    auto const value_of = [&](index_t e) { return value[e]; };
+    auto const look = look_at_row(tm, n, value_of, part);
     Accumulate const largest =
         look.fault() == gate_fault::right ? look.largest : std::numeric_limits<Accumulate>::quiet_NaN();
     tm.vector(1, [&](index_t) { codes.set(t, look.fault()); });
     tm.barrier();
     tm.vector(n, [&](index_t e) { value[e] = gate_exponential(rule, value[e], largest); });
     tm.barrier();
-    tm.groups(1, [&](index_t) {
-      Accumulate all[1];
-      sum_long_axis(tm, n, [](index_t) { return Accumulate{1}; }, [&](int, index_t e) { return value[e]; }, all);
-      tm.once([&] { *sum = all[0]; });
-    });
-    tm.barrier();
+    dot_by_group(tm, n, [](index_t) { return Accumulate{1}; }, value_of, sum);
     tm.vector(n, [&](index_t e) { p(t, e) = store_as<typename P::value_type>(value[e] / *sum); });
   }
   [[nodiscard]] index_t lanes() const { return logits.extent(1); }
@@ -78,14 +74,9 @@ struct softmax_backward_body {
     index_t const t = tm.league_rank();
     index_t const n = p.extent(1);
     auto* const mean = tm.template scratch<Accumulate>(1);
-    tm.groups(1, [&](index_t) {
-      Accumulate sum[1];
-      sum_long_axis(
-          tm, n, [&](index_t e) { return load_as<Accumulate>(p(t, e)); },
-          [&](int, index_t e) { return load_as<Accumulate>(dp(t, e)); }, sum);
-      tm.once([&] { *mean = sum[0]; });
-    });
-    tm.barrier();
+    dot_by_group(
+        tm, n, [&](index_t e) { return load_as<Accumulate>(p(t, e)); },
+        [&](index_t e) { return load_as<Accumulate>(dp(t, e)); }, mean);
     tm.vector(n, [&](index_t e) {
       Accumulate const term = load_as<Accumulate>(dp(t, e)) - *mean;
       dlogits(t, e) = store_as<typename DZ::value_type>(

@@ -99,7 +99,7 @@ struct grid_tile {
         count(tile_extent(extent, first, block)) {}
 };
 
-/// Rows whose elements lie side by side can be read four at a time, where each four is aligned to its size. Four of fp64 are two.
+/// Rows whose elements lie side by side can be read four at a time, where each four is aligned to its size. Not fp64.
 template <class V>
 GRAFT_FN bool is_packed(V const& v) {
   if constexpr (V::rank() != 2 || !unit_stride_in<V, 1> || sizeof(typename V::value_type) > 4) return false;
@@ -171,6 +171,17 @@ GRAFT_FN void sum_long_axis(Team const& tm, index_t n, W const& w, X const& x, A
     tm.dot(k0, k0 + kernels::chunk < n ? k0 + kernels::chunk : n, w, x, part);
     for (int t = 0; t < R; ++t) sum[t] = k0 == 0 ? part[t] : sum[t] + part[t];
   }
+}
+
+/// *sum = sum over k < n of w(k) x(k), the long axis by one group of lanes. All of the team see it.
+template <class Team, class Accumulate, class W, class X>
+GRAFT_FN void dot_by_group(Team const& tm, index_t n, W const& w, X const& x, Accumulate* sum) {
+  tm.groups(1, [&](index_t) {
+    Accumulate of_terms[1];
+    sum_long_axis(tm, n, w, [&](int, index_t k) { return x(k); }, of_terms);
+    tm.once([&] { *sum = of_terms[0]; });
+  });
+  tm.barrier();
 }
 
 /// sum[t] <- sum[t] + sum over j < r of v(t, j) w(j), by one lane.

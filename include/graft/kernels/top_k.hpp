@@ -36,15 +36,20 @@ GRAFT_FN order_key<Accumulate> key_of(Accumulate value) {
   return value == value ? ordered : no_key<key> + 1;
 }
 
-/// Moves heap[root] down until no index below it comes before it: the larger key first, then the lower index.
+/// Does index a come before b: the larger key first, then the lower index.
+template <class Key>
+GRAFT_FN bool comes_before(Key const* key, std::int32_t a, std::int32_t b) {
+  return key[a] > key[b] || (key[a] == key[b] && a < b);
+}
+
+/// Moves heap[root] down until no index below it comes before it.
 template <class Key>
 GRAFT_FN void sift_down(Key const* key, std::int32_t* heap, index_t root, index_t size) {
-  auto const before = [&](std::int32_t a, std::int32_t b) { return key[a] > key[b] || (key[a] == key[b] && a < b); };
   std::int32_t const moved = heap[root];
   while (2 * root + 1 < size) {
     index_t child = 2 * root + 1;
-    if (child + 1 < size && before(heap[child + 1], heap[child])) ++child;
-    if (before(moved, heap[child])) break;
+    if (child + 1 < size && comes_before(key, heap[child + 1], heap[child])) ++child;
+    if (comes_before(key, moved, heap[child])) break;
     heap[root] = heap[child];
     root = child;
   }
@@ -71,13 +76,12 @@ inline constexpr index_t counted_run = 64;
 template <class Team, class Key>
 GRAFT_FN std::int32_t const* sort_by_lanes(Team const& tm, Key const* key, std::int32_t* order, std::int32_t* other,
                                            index_t n) {
-  auto const before = [key](std::int32_t a, std::int32_t b) { return key[a] > key[b] || (key[a] == key[b] && a < b); };
   tm.vector(n, [&](index_t i) {
     index_t const first = i / counted_run * counted_run;
     index_t const last = first + tile_extent(n, first, counted_run);
     index_t place = first;
     for (index_t j = first; j < last; ++j)
-      if (before(static_cast<std::int32_t>(j), static_cast<std::int32_t>(i))) ++place;
+      if (comes_before(key, static_cast<std::int32_t>(j), static_cast<std::int32_t>(i))) ++place;
     order[place] = static_cast<std::int32_t>(i);
   });
   tm.barrier();
@@ -91,7 +95,7 @@ GRAFT_FN std::int32_t const* sort_by_lanes(Team const& tm, Key const* key, std::
       index_t const begin = low;
       for (index_t high = low + tile_extent(n, low, run); low < high;) {
         index_t const middle = (low + high) / 2;
-        if (before(order[middle], i)) low = middle + 1;
+        if (comes_before(key, order[middle], i)) low = middle + 1;
         else high = middle;
       }
       other[pair + (at - own) + (low - begin)] = i;
