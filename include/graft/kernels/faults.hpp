@@ -130,8 +130,10 @@ void with_codes(E const& ex, std::string_view verb, Report const& status, index_
   } else {
     static_assert(has_resource<E>,
                   "graft: this executor cannot report bad logits by an exception; pass a gate_status, and `check` it");
-    if (!refuses) return call(gate_codes{});
-    with_own_codes(ex, verb, tokens, false, call);
+    if constexpr (has_resource<E>) {
+      if (refuses) with_own_codes(ex, verb, tokens, false, call);
+      else call(gate_codes{});
+    }
   }
 }
 
