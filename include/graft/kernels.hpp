@@ -26,6 +26,7 @@
 #include <graft/kernels/gate_backward.hpp>
 #include <graft/kernels/gate_rule.hpp>
 #include <graft/kernels/gather.hpp>
+#include <graft/kernels/gemm.hpp>
 #include <graft/kernels/invert_blocks.hpp>
 #include <graft/kernels/jitter.hpp>
 #include <graft/kernels/low_rank_add.hpp>

@@ -225,7 +225,8 @@ struct low_rank_add_fn {
                                           scaling scale = 1.0, F const& factors = {}) const {
     expects(x, a, b, y, factors);
     using chosen_body = override_for<low_rank_add_fn, E, X, A, B, Y, F>;
-    if constexpr (chosen_body::which == body::host) return chosen_body::scratch_bytes(ex, x, a, b, y, scale, factors);
+    if constexpr (chosen_body::which != body::generic)
+      return chosen_body::scratch_bytes(ex, x, a, b, y, scale, factors);
     else {
       leagues<sums<X, A, B, Y, F>> const cut(ex, x, a, y);
       std::size_t bytes = cut.team;

@@ -55,8 +55,8 @@ concept accepted_id_output = accepted_id_view<E, V, Rank> && !std::is_const_v<ty
 
 namespace kernels {
 
-/// Bodies of a verb. `generic` is the readable one that every backend can run.
-enum class body { generic, host };
+/// Bodies of a verb. `generic` is the readable one that every backend can run; `gemm` gives products to the caller's (gemm.hpp).
+enum class body { generic, host, gemm };
 
 /// No override. A specialisation has `static constexpr body which`, `static void run(ex, arguments...)` and, with the same
 /// arguments, `static std::size_t scratch_bytes`.
