@@ -28,7 +28,8 @@
 #endif
 
 #if !defined(__cpp_exceptions) || defined(GRAFT_ERROR_HANDLER)
-#error "graft/c/graft.cpp turns exceptions into status codes: compile it with exceptions and without GRAFT_ERROR_HANDLER"
+#error \
+    "graft/c/graft.cpp turns exceptions into status codes: compile it with exceptions and without GRAFT_ERROR_HANDLER"
 #endif
 
 namespace {
@@ -110,10 +111,9 @@ class hook_resource final : public std::pmr::memory_resource {
     if (memory == nullptr) throw std::bad_alloc();
     if (reinterpret_cast<std::uintptr_t>(memory) % alignment != 0) [[unlikely]] {
       executor_.deallocate(executor_.context, memory, bytes, alignment);
-      throw graft::argument_error(
-          text("graft_executor: allocate was asked for an alignment of ", alignment,
-               " bytes but returned an address that is ",
-               reinterpret_cast<std::uintptr_t>(memory) % alignment, " mod ", alignment));
+      throw graft::argument_error(text("graft_executor: allocate was asked for an alignment of ", alignment,
+                                       " bytes but returned an address that is ",
+                                       reinterpret_cast<std::uintptr_t>(memory) % alignment, " mod ", alignment));
     }
     return memory;
   }
@@ -208,6 +208,17 @@ void optional(graft_view const* v, F const& f) {
   else f(none);
 }
 
+/// f(gradients, dx), either of which may be none: all gradients of an adapter, or none of them; something is asked for.
+template <class X, class G, class F>
+void with_gradients(bool wanted, G const& gradients, graft_view const* dx, F const& f) {
+  if (!wanted) f(none, matrix<X>(*dx));
+  else optional<X, 2>(dx, [&](auto const& gx) { f(gradients(), gx); });
+}
+void expects_something(char const* function, bool wanted, graft_view const* dx) {
+  if (!wanted && !is_there(dx)) [[unlikely]]
+    throw graft::argument_error(text(function, ": there is nothing to compute: neither gradients nor dx is given"));
+}
+
 // --------------------------------------------------------------------------------------------------------- signatures
 
 /// What a call was given, view by view; throws at the first that is not as it must be.
@@ -226,6 +237,13 @@ class signature {
   signature& p(char const* name, graft_view const* v, int rank) { return in_role(p_, "parameters", name, v, rank); }
   signature& p_or_none(char const* name, graft_view const* v, int rank) {
     return is_there(v) ? p(name, v, rank) : *this;
+  }
+  /// There where `other` is.
+  signature& p_of(char const* name, graft_view const* v, int rank, char const* of, graft_view const* other) {
+    if (is_there(other)) return p(name, v, rank);
+    if (is_there(v)) [[unlikely]]
+      throw graft::argument_error(text(function_, ": there is ", name, ", but ", of, " is missing"));
+    return *this;
   }
   /// Of the type that sums are carried in.
   signature& s(char const* name, graft_view const* v, int rank) { return in_role(s_, "sums", name, v, rank); }
@@ -332,10 +350,30 @@ void with_types(signature const& s, F const& f) {
     s.refuse();
 }
 
+/// The same for calls without activations: f(types<P, P>).
+template <class F>
+void with_parameters(signature const& s, F const& f) {
+  with_types(s, [&]<class X, class P>(types<X, P> t) {
+    if constexpr (std::is_same_v<X, P>) f(t);
+  });
+}
+
 /// A call of `f(executor, types<X, P>)`.
 template <class F>
 void run(graft_executor const* executor, signature const& s, F const& f) {
   with_executor(s.function(), executor, [&](auto const& ex) { with_types(s, [&](auto t) { f(ex, t); }); });
+}
+
+/// The same without activations.
+template <class F>
+void run_p(graft_executor const* executor, signature const& s, F const& f) {
+  with_executor(s.function(), executor, [&](auto const& ex) { with_parameters(s, [&](auto t) { f(ex, t); }); });
+}
+
+std::int64_t size_of(graft_view const& v) {
+  std::int64_t size = v.rank > 0 ? 1 : 0;
+  for (int i = 0; i < v.rank && i < 4; ++i) size *= v.shape[i];
+  return size;
 }
 
 // --------------------------------------------------------------------------------------------------------------- LoRA
@@ -345,6 +383,10 @@ auto lora_of(graft_lora const& l, Bias const& bias) {
   auto const a = matrix<P>(l.A);
   auto const b = matrix<P>(l.B);
   return graft::lora<std::remove_const_t<decltype(a)>, std::remove_const_t<decltype(b)>, Bias>{a, b, l.scale, bias};
+}
+template <class A, class B, class Bias>
+auto lora_gradients_of(A const& a, B const& b, Bias const& bias) {
+  return graft::lora_gradients<A, B, Bias>{a, b, bias};
 }
 signature& look_at(signature& s, graft_lora const& l) {
   return s.p("A", &l.A, 2).p("B", &l.B, 2).p_or_none("bias", &l.bias, 1);
@@ -367,6 +409,173 @@ graft_status change_weight(char const* function, graft_executor const* executor,
       else optional<typename T::x, 1>(base_bias, [&](auto const& bias) { f(ex, lora_of<P>(l, none), weight, bias); });
     });
   });
+}
+
+/// f(ids)
+template <std::size_t Rank, class F>
+void with_ids(graft_view const& ids, F const& f) {
+  if (ids.dtype == GRAFT_INT32) f(typed<std::int32_t, Rank>(ids));
+  else f(typed<std::int64_t, Rank>(ids));
+}
+
+// --------------------------------------------------------------------------------------------------------------- DoRA
+
+template <class P, class Norms>
+auto dora_of(graft_dora const& d, Norms const& norms) {
+  auto const l = graft::lora{matrix<P>(d.A), matrix<P>(d.B), d.scale};
+  using low_rank = std::remove_const_t<decltype(l)>;
+  return graft::dora<low_rank, side_by_side<P>, Norms>{l, vector<P>(d.magnitude), norms};
+}
+template <class T>
+auto dora_of(graft_dora const& d) {
+  return dora_of<typename T::p>(d, vector<typename T::sums>(d.norms));
+}
+signature& look_at(signature& s, graft_dora const& d) {
+  return s.p("A", &d.A, 2).p("B", &d.B, 2).p("magnitude", &d.magnitude, 1).s("norms", &d.norms, 1);
+}
+
+// --------------------------------------------------------------------------------------------------------------- VeRA
+
+template <class P>
+auto vera_of(graft_vera const& v) {
+  return graft::vera<strided_view<P, 2>, strided_view<P, 2>, side_by_side<P>, side_by_side<P>>{
+      matrix<P>(v.A), matrix<P>(v.B), vector<P>(v.d), vector<P>(v.b)};
+}
+signature& look_at(signature& s, graft_vera const& v) {
+  return s.p("A", &v.A, 2).p("B", &v.B, 2).p("d", &v.d, 1).p("b", &v.b, 1);
+}
+
+// ------------------------------------------------------------------------------------------------------- OFT and BOFT
+
+template <class T>
+auto oft_of(graft_oft const& o) {
+  using P = strided_view<typename T::p, 2>;
+  using R = strided_view<typename T::sums, 3>;
+  return graft::oft<P, R>{matrix<typename T::p>(o.parameters), o.features, o.block_size, o.terms,
+                          blocks<typename T::sums>(o.rotations)};
+}
+signature& look_at(signature& s, graft_oft const& o) {
+  return s.p("parameters", &o.parameters, 2).s("rotations", &o.rotations, 3);
+}
+
+template <class T>
+auto boft_of(graft_boft const& b) {
+  using P = strided_view<typename T::p, 4>;
+  using R = strided_view<typename T::sums, 4>;
+  return graft::boft<P, side_by_side<typename T::p>, R>{factors_of_blocks<typename T::p>(b.parameters),
+                                                        vector<typename T::p>(b.s),
+                                                        factors_of_blocks<typename T::sums>(b.rotations)};
+}
+signature& look_at(signature& s, graft_boft const& b) {
+  return s.p("parameters", &b.parameters, 4).p("s", &b.s, 1).s("rotations", &b.rotations, 4);
+}
+
+/// An adapter and matrices x...: f(executor, types, matrices)
+template <class Adapter, class F>
+graft_status with_weight(char const* function, char const* name, graft_executor const* executor, Adapter const* given,
+                         graft_view const* w, F const& f) {
+  return guarded([&] {
+    Adapter const& a = required(function, name, given);
+    signature s(function);
+    look_at(s, a).x("W", w, 2);
+    run(executor, s, [&]<class T>(auto const& ex, T t) { f(ex, t, a, matrix<typename T::x>(*w)); });
+  });
+}
+
+// -------------------------------------------------------------------------------------------------------------- gates
+
+int one_of(char const* function, char const* name, std::int32_t value, int last) {
+  if (value < 0 || value > last) [[unlikely]]
+    throw graft::argument_error(text(function, ": ", name, " is ", value, " but must be from 0 to ", last));
+  return value;
+}
+graft::gate_rule rule_of(char const* function, graft_gate const& g) {
+  graft::gate_rule r;
+  r.score = static_cast<graft::gate_score>(one_of(function, "gate->score", g.score, 1));
+  r.renormalize = one_of(function, "gate->renormalize", g.renormalize, 1) != 0;
+  r.epsilon = g.epsilon;
+  r.scale = g.scale;
+  r.temperature = g.temperature;
+  r.top_p = g.top_p;
+  r.groups = g.groups;
+  r.kept_groups = g.kept_groups;
+  r.second = static_cast<graft::second_expert>(one_of(function, "gate->second_expert", g.second_expert, 2));
+  r.threshold = g.threshold;
+  r.seed = g.seed;
+  r.stream = g.stream;
+  r.non_finite = static_cast<graft::non_finite_logits>(one_of(function, "gate->non_finite", g.non_finite, 1));
+  return r;
+}
+/// f(gate_status, or none)
+template <class F>
+void with_status(graft_view const* status, F const& f) {
+  if (is_there(status)) f(graft::gate_status{vector<std::int32_t>(*status)});
+  else f(none);
+}
+
+// -------------------------------------------------------------------------------------------------------------- plans
+
+graft::plan<> plan_of(char const* function, graft_plan const* given) {
+  graft_plan const& p = required(function, "plan", given);
+  if (p.counts == nullptr || p.offsets == nullptr || p.permutation == nullptr || p.row_tokens == nullptr ||
+      p.inverse == nullptr || p.dropped == nullptr || p.status == nullptr) [[unlikely]]
+    throw graft::argument_error(text(function, ": the plan is not one that graft_plan_make wrote"));
+  graft::plan<> result{
+      graft::view(p.counts, p.experts),     graft::view(p.offsets, p.experts + 1), graft::view(p.permutation, p.rows),
+      graft::view(p.row_tokens, p.rows),    graft::view(p.inverse, p.pairs),       graft::view(p.dropped, p.pairs),
+      graft::view(p.tile_experts, p.tiles), graft::view(p.tile_rows, p.tiles),     graft::view(p.status, 4)};
+  result.tokens = p.tokens;
+  result.choices = p.choices;
+  result.options = {p.alignment, p.tile};
+  return result;
+}
+graft_plan plan_of(graft::plan<> const& p) {
+  graft_plan result{};
+  result.tokens = p.tokens;
+  result.choices = p.choices;
+  result.experts = p.experts();
+  result.pairs = p.pairs();
+  result.rows = p.permutation.extent(0);
+  result.tiles = p.tile_experts.extent(0);
+  result.alignment = p.options.alignment;
+  result.tile = p.options.tile;
+  result.counts = p.counts.data_handle();
+  result.offsets = p.offsets.data_handle();
+  result.permutation = p.permutation.data_handle();
+  result.row_tokens = p.row_tokens.data_handle();
+  result.inverse = p.inverse.data_handle();
+  result.dropped = p.dropped.data_handle();
+  result.tile_experts = p.tile_experts.data_handle();
+  result.tile_rows = p.tile_rows.data_handle();
+  result.status = p.status.data_handle();
+  return result;
+}
+/// combine, combine_add: f(executor, plan, rows, weights, y)
+template <class F>
+graft_status combined(char const* function, graft_executor const* executor, graft_plan const* plan,
+                      graft_view const* rows, graft_view const* weights, graft_view const* y, F const& f) {
+  return guarded([&] {
+    graft::plan<> const p = plan_of(function, plan);
+    signature s(function);
+    s.x("rows", rows, 2).p_or_none("weights", weights, 2).x("y", y, 2);
+    run(executor, s, [&]<class T>(auto const& ex, T) {
+      using X = typename T::x;
+      optional<typename T::p, 2>(weights, [&](auto const& w) { f(ex, p, matrix<X>(*rows), w, matrix<X>(*y)); });
+    });
+  });
+}
+graft::capacity capacity_of(char const* function, graft_capacity const& c) {
+  graft::capacity result;
+  result.factor = c.factor;
+  result.minimum = c.minimum;
+  result.fixed = c.fixed;
+  result.per_choice = one_of(function, "capacity->per_choice", c.per_choice, 1) != 0;
+  result.rounds_up = one_of(function, "capacity->rounds_up", c.rounds_up, 1) != 0;
+  result.order = static_cast<graft::drop_order>(one_of(function, "capacity->order", c.order, 4));
+  result.group = c.group;
+  result.seed = c.seed;
+  result.stream = c.stream;
+  return result;
 }
 
 }  // namespace
@@ -453,31 +662,28 @@ graft_status graft_lora_backward(graft_executor const* executor, graft_lora cons
   return guarded([&] {
     char const* const function = "graft_lora_backward";
     graft_lora const& l = required(function, "lora", lora);
-    graft_lora_gradients const g = gradients != nullptr ? *gradients : graft_lora_gradients{};
+    graft_lora_gradients const* const g = gradients;
     signature s(function);
-    look_at(s.x("x", x, 2).x("dy", dy, 2).x_or_none("dx", dx, 2), l)
-        .p_or_none("the gradient of A", &g.A, 2)
-        .p_or_none("the gradient of B", &g.B, 2)
-        .p_or_none("the gradient of the bias", &g.bias, 1);
-    if (is_there(&g.bias) && !is_there(&l.bias)) [[unlikely]]
-      throw graft::argument_error(text(function, ": there is a gradient of the bias but no bias"));
+    look_at(s.x("x", x, 2).x("dy", dy, 2).x_or_none("dx", dx, 2), l);
+    if (g != nullptr)
+      s.p("the gradient of A", &g->A, 2)
+          .p("the gradient of B", &g->B, 2)
+          .p_of("the gradient of the bias", &g->bias, 1, "the bias", &l.bias);
+    expects_something(function, g != nullptr, dx);
     run(executor, s, [&]<class T>(auto const& ex, T) {
       using X = typename T::x;
       using P = typename T::p;
-      optional<P, 2>(&g.A, [&](auto const& ga) {
-        optional<P, 2>(&g.B, [&](auto const& gb) {
-          optional<X, 2>(dx, [&](auto const& gx) {
-            auto const with = [&](auto const& bias, auto const& gbias) {
-              graft::backward(ex, lora_of<P>(l, bias), matrix<X>(*x), matrix<X>(*dy),
-                              graft::lora_gradients<std::remove_cvref_t<decltype(ga)>, std::remove_cvref_t<decltype(gb)>,
-                                                    std::remove_cvref_t<decltype(gbias)>>{ga, gb, gbias},
-                              gx);
-            };
-            if (is_there(&g.bias)) with(vector<P>(l.bias), vector<P>(g.bias));
-            else optional<P, 1>(&l.bias, [&](auto const& bias) { with(bias, none); });
-          });
+      auto const call = [&](auto const& adapter, auto const& all) {
+        with_gradients<X>(g != nullptr, all, dx, [&]<class G>(G const& of_adapter, auto const& of_x) {
+          if constexpr (std::is_same_v<G, none_t>)
+            backward(ex, adapter, matrix<X>(*x), matrix<X>(*dy), graft::lora_gradients<>{}, of_x);
+          else backward(ex, adapter, matrix<X>(*x), matrix<X>(*dy), of_adapter, of_x);
         });
-      });
+      };
+      if (is_there(&l.bias))
+        call(lora_of<P>(l, vector<P>(l.bias)),
+             [&] { return lora_gradients_of(matrix<P>(g->A), matrix<P>(g->B), vector<P>(g->bias)); });
+      else call(lora_of<P>(l, none), [&] { return lora_gradients_of(matrix<P>(g->A), matrix<P>(g->B), none); });
     });
   });
 }
@@ -491,6 +697,608 @@ graft_status graft_lora_unmerge(graft_executor const* executor, graft_lora const
                                 graft_view const* base_bias) {
   return change_weight("graft_lora_unmerge", executor, lora, W, base_bias,
                        [](auto const& ex, auto const& l, auto const& w, auto const& bias) { unmerge(ex, l, w, bias); });
+}
+
+graft_status graft_lora_delta_weight(graft_executor const* executor, graft_lora const* lora, graft_view const* D) {
+  return guarded([&] {
+    graft_lora const& l = required("graft_lora_delta_weight", "lora", lora);
+    signature s("graft_lora_delta_weight");
+    look_at(s, l).x("D", D, 2);
+    run(executor, s, [&]<class T>(auto const& ex, T) {
+      delta_weight(ex, lora_of<typename T::p>(l, none), matrix<typename T::x>(*D));
+    });
+  });
+}
+graft_status graft_lora_initialize(graft_executor const* executor, graft_lora const* lora, graft_lora_init how,
+                                   std::uint64_t seed, std::uint64_t stream) {
+  return guarded([&] {
+    char const* const function = "graft_lora_initialize";
+    graft_lora const& l = required(function, "lora", lora);
+    signature s(function);
+    look_at(s, l);
+    run_p(executor, s, [&]<class T>(auto const& ex, T) {
+      optional<typename T::p, 1>(&l.bias, [&](auto const& bias) {
+        auto const adapter = lora_of<typename T::p>(l, bias);
+        switch (static_cast<int>(how)) {
+          case GRAFT_KAIMING_UNIFORM: return initialize(ex, adapter, graft::kaiming_uniform{seed, stream});
+          case GRAFT_GAUSSIAN: return initialize(ex, adapter, graft::gaussian{seed, stream});
+          case GRAFT_ORTHOGONAL: return initialize(ex, adapter, graft::orthogonal{seed, stream});
+          default: break;
+        }
+        throw graft::argument_error(text(function, ": there is no initialisation ", static_cast<int>(how)));
+      });
+    });
+  });
+}
+std::int64_t graft_lora_parameter_count(graft_lora const* lora) {
+  return lora == nullptr ? 0 : size_of(lora->A) + size_of(lora->B) + size_of(lora->bias);
+}
+
+std::int64_t graft_lora_packed_size(std::int64_t out_features, std::int64_t rank) {
+  return out_features > 0 && rank > 0 ? graft::panels_view<float>::storage(out_features, rank) : 0;
+}
+graft_status graft_lora_pack(graft_executor const* executor, graft_lora const* lora, void* memory,
+                             std::int64_t elements, graft_packed_lora* packed) {
+  return guarded([&] {
+    char const* const function = "graft_lora_pack";
+    graft_lora const& l = required(function, "lora", lora);
+    graft_packed_lora* const out = packed;
+    static_cast<void>(required(function, "packed", packed));
+    if (memory == nullptr || elements < 0) [[unlikely]]
+      throw graft::argument_error(text(function, ": there is no memory, or it has ", elements, " elements"));
+    signature s(function);
+    look_at(s, l);
+    run_p(executor, s, [&]<class T>(auto const& ex, T) {
+      using P = typename T::p;
+      std::span<P> const all{static_cast<P*>(memory), static_cast<std::size_t>(elements)};
+      auto const adapter = pack(ex, lora_of<P>(l, none), all);
+      index_t const m = adapter.out_features();
+      index_t const width = graft::panel_width;
+      out->A = l.A;
+      out->panels =
+          graft_view_3d(memory, static_cast<graft_dtype>(l.B.dtype), (m + width - 1) / width, adapter.rank(), width);
+      out->bias = l.bias;
+      out->scale = l.scale;
+      out->out_features = m;
+    });
+  });
+}
+graft_status graft_packed_lora_add_delta(graft_executor const* executor, graft_packed_lora const* lora,
+                                         graft_view const* x, graft_view const* y) {
+  return guarded([&] {
+    char const* const function = "graft_packed_lora_add_delta";
+    graft_packed_lora const& l = required(function, "lora", lora);
+    signature s(function);
+    s.x("x", x, 2).x("y", y, 2).p("A", &l.A, 2).p("panels", &l.panels, 3).p_or_none("bias", &l.bias, 1);
+    graft_view const& panels = l.panels;
+    index_t const width = graft::panel_width;
+    if (panels.shape[0] != (l.out_features + width - 1) / width || panels.shape[2] != width || panels.strides[2] != 1 ||
+        panels.strides[1] != width || panels.strides[0] != panels.shape[1] * width || l.out_features < 0) [[unlikely]]
+      throw graft::shape_error(
+          text(function, ": the panels are not those of ", l.out_features, " outputs that graft_lora_pack wrote"));
+    run(executor, s, [&]<class T>(auto const& ex, T) {
+      using X = typename T::x;
+      using P = typename T::p;
+      graft::panels_view<P> const b{static_cast<P*>(panels.data), l.out_features, panels.shape[1]};
+      optional<P, 1>(&l.bias, [&]<class Bias>(Bias const& bias) {
+        graft::lora<strided_view<P, 2>, graft::panels_view<P>, Bias> const adapter{matrix<P>(l.A), b, l.scale, bias};
+        add_delta(ex, adapter, matrix<X>(*x), matrix<X>(*y));
+      });
+    });
+  });
+}
+
+// --- DoRA
+
+std::int64_t graft_dora_parameter_count(graft_dora const* dora) {
+  return dora == nullptr ? 0 : size_of(dora->A) + size_of(dora->B) + size_of(dora->magnitude);
+}
+graft_status graft_dora_update_norms(graft_executor const* executor, graft_dora const* dora, graft_view const* W,
+                                     graft_view const* base_norms) {
+  return guarded([&] {
+    graft_dora const& d = required("graft_dora_update_norms", "dora", dora);
+    signature s("graft_dora_update_norms");
+    look_at(s, d).x("W", W, 2).s_or_none("base_norms", base_norms, 1);
+    run(executor, s, [&]<class T>(auto const& ex, T) {
+      optional<typename T::sums, 1>(
+          base_norms, [&](auto const& base) { update_norms(ex, dora_of<T>(d), matrix<typename T::x>(*W), base); });
+    });
+  });
+}
+graft_status graft_dora_prepare(graft_executor const* executor, graft_dora const* dora, graft_view const* factors) {
+  return guarded([&] {
+    graft_dora const& d = required("graft_dora_prepare", "dora", dora);
+    signature s("graft_dora_prepare");
+    look_at(s, d).s("factors", factors, 1);
+    run_p(executor, s, [&]<class T>(auto const& ex, T) {
+      static_cast<void>(prepare(ex, dora_of<T>(d), vector<typename T::sums>(*factors)));
+    });
+  });
+}
+graft_status graft_dora_transform_output(graft_executor const* executor, graft_dora const* dora, graft_view const* x,
+                                         graft_view const* y, graft_view const* kept) {
+  return guarded([&] {
+    graft_dora const& d = required("graft_dora_transform_output", "dora", dora);
+    signature s("graft_dora_transform_output");
+    look_at(s.x("x", x, 2).x("y", y, 2).x_or_none("kept", kept, 2), d);
+    run(executor, s, [&]<class T>(auto const& ex, T) {
+      using X = typename T::x;
+      auto const adapter = dora_of<T>(d);
+      if (is_there(kept)) transform_output(ex, adapter, matrix<X>(*x), matrix<X>(*y), matrix<X>(*kept));
+      else transform_output(ex, adapter, matrix<X>(*x), matrix<X>(*y));
+    });
+  });
+}
+graft_status graft_dora_transform_output_prepared(graft_executor const* executor, graft_dora const* dora,
+                                                  graft_view const* factors, graft_view const* x, graft_view const* y) {
+  return guarded([&] {
+    char const* const function = "graft_dora_transform_output_prepared";
+    graft_dora const& d = required(function, "dora", dora);
+    signature s(function);
+    s.x("x", x, 2).x("y", y, 2).p("A", &d.A, 2).p("B", &d.B, 2).s("factors", factors, 1);
+    run(executor, s, [&]<class T>(auto const& ex, T) {
+      using X = typename T::x;
+      using P = typename T::p;
+      auto const l = graft::lora{matrix<P>(d.A), matrix<P>(d.B), d.scale};
+      using low_rank = std::remove_const_t<decltype(l)>;
+      graft::prepared_dora<low_rank, side_by_side<typename T::sums>> const adapter{l,
+                                                                                   vector<typename T::sums>(*factors)};
+      transform_output(ex, adapter, matrix<X>(*x), matrix<X>(*y));
+    });
+  });
+}
+graft_status graft_dora_backward(graft_executor const* executor, graft_dora const* dora, graft_view const* x,
+                                 graft_view const* kept, graft_view const* dy, graft_dora_gradients const* gradients,
+                                 graft_view const* dx) {
+  return guarded([&] {
+    char const* const function = "graft_dora_backward";
+    graft_dora const& d = required(function, "dora", dora);
+    graft_dora_gradients const* const g = gradients;
+    signature s(function);
+    look_at(s.x("x", x, 2).x("kept", kept, 2).x("dy", dy, 2).x_or_none("dx", dx, 2), d);
+    if (g != nullptr)
+      s.p("the gradient of A", &g->A, 2)
+          .p("the gradient of B", &g->B, 2)
+          .p("the gradient of the magnitude", &g->magnitude, 1);
+    expects_something(function, g != nullptr, dx);
+    run(executor, s, [&]<class T>(auto const& ex, T) {
+      using X = typename T::x;
+      using P = typename T::p;
+      auto const all = [&] {
+        return graft::dora_gradients<strided_view<P, 2>, strided_view<P, 2>, side_by_side<P>>{
+            matrix<P>(g->A), matrix<P>(g->B), vector<P>(g->magnitude)};
+      };
+      with_gradients<X>(g != nullptr, all, dx, [&]<class G>(G const& of_adapter, auto const& of_x) {
+        auto const call = [&](auto const& of) {
+          backward(ex, dora_of<T>(d), matrix<X>(*x), matrix<X>(*kept), matrix<X>(*dy), of, of_x);
+        };
+        if constexpr (std::is_same_v<G, none_t>) call(graft::dora_gradients<>{});
+        else call(of_adapter);
+      });
+    });
+  });
+}
+graft_status graft_dora_merge(graft_executor const* executor, graft_dora const* dora, graft_view const* W) {
+  return with_weight(
+      "graft_dora_merge", "dora", executor, dora, W,
+      []<class T>(auto const& ex, T, graft_dora const& d, auto const& w) { merge(ex, dora_of<T>(d), w); });
+}
+graft_status graft_dora_unmerge(graft_executor const* executor, graft_dora const* dora, graft_view const* W) {
+  return with_weight(
+      "graft_dora_unmerge", "dora", executor, dora, W,
+      []<class T>(auto const& ex, T, graft_dora const& d, auto const& w) { unmerge(ex, dora_of<T>(d), w); });
+}
+
+// --- VeRA
+
+std::int64_t graft_vera_parameter_count(graft_vera const* vera) {
+  return vera == nullptr ? 0 : size_of(vera->d) + size_of(vera->b);
+}
+graft_status graft_vera_add_delta(graft_executor const* executor, graft_vera const* vera, graft_view const* x,
+                                  graft_view const* y) {
+  return guarded([&] {
+    graft_vera const& v = required("graft_vera_add_delta", "vera", vera);
+    signature s("graft_vera_add_delta");
+    look_at(s.x("x", x, 2).x("y", y, 2), v);
+    run(executor, s, [&]<class T>(auto const& ex, T) {
+      add_delta(ex, vera_of<typename T::p>(v), matrix<typename T::x>(*x), matrix<typename T::x>(*y));
+    });
+  });
+}
+graft_status graft_vera_backward(graft_executor const* executor, graft_vera const* vera, graft_view const* x,
+                                 graft_view const* dy, graft_vera_gradients const* gradients, graft_view const* dx) {
+  return guarded([&] {
+    char const* const function = "graft_vera_backward";
+    graft_vera const& v = required(function, "vera", vera);
+    graft_vera_gradients const* const g = gradients;
+    signature s(function);
+    look_at(s.x("x", x, 2).x("dy", dy, 2).x_or_none("dx", dx, 2), v);
+    if (g != nullptr) s.p("the gradient of d", &g->d, 1).p("the gradient of b", &g->b, 1);
+    expects_something(function, g != nullptr, dx);
+    run(executor, s, [&]<class T>(auto const& ex, T) {
+      using X = typename T::x;
+      using P = typename T::p;
+      auto const all = [&] {
+        return graft::vera_gradients<side_by_side<P>, side_by_side<P>>{vector<P>(g->d), vector<P>(g->b)};
+      };
+      with_gradients<X>(g != nullptr, all, dx, [&]<class G>(G const& of_adapter, auto const& of_x) {
+        auto const call = [&](auto const& of) { backward(ex, vera_of<P>(v), matrix<X>(*x), matrix<X>(*dy), of, of_x); };
+        if constexpr (std::is_same_v<G, none_t>) call(graft::vera_gradients<>{});
+        else call(of_adapter);
+      });
+    });
+  });
+}
+graft_status graft_vera_merge(graft_executor const* executor, graft_vera const* vera, graft_view const* W) {
+  return with_weight(
+      "graft_vera_merge", "vera", executor, vera, W,
+      []<class T>(auto const& ex, T, graft_vera const& v, auto const& w) { merge(ex, vera_of<typename T::p>(v), w); });
+}
+graft_status graft_vera_unmerge(graft_executor const* executor, graft_vera const* vera, graft_view const* W) {
+  return with_weight("graft_vera_unmerge", "vera", executor, vera, W,
+                     []<class T>(auto const& ex, T, graft_vera const& v, auto const& w) {
+                       unmerge(ex, vera_of<typename T::p>(v), w);
+                     });
+}
+graft_status graft_vera_delta_weight(graft_executor const* executor, graft_vera const* vera, graft_view const* D) {
+  return with_weight("graft_vera_delta_weight", "vera", executor, vera, D,
+                     []<class T>(auto const& ex, T, graft_vera const& v, auto const& d) {
+                       delta_weight(ex, vera_of<typename T::p>(v), d);
+                     });
+}
+
+// --- OFT and BOFT
+
+std::int64_t graft_oft_parameter_count(graft_oft const* oft) { return oft == nullptr ? 0 : size_of(oft->parameters); }
+std::int64_t graft_boft_parameter_count(graft_boft const* boft) {
+  return boft == nullptr ? 0 : size_of(boft->parameters) + size_of(boft->s);
+}
+graft_status graft_oft_update_rotations(graft_executor const* executor, graft_oft const* oft) {
+  return guarded([&] {
+    graft_oft const& o = required("graft_oft_update_rotations", "oft", oft);
+    signature s("graft_oft_update_rotations");
+    look_at(s, o);
+    run_p(executor, s, [&]<class T>(auto const& ex, T) { update_rotations(ex, oft_of<T>(o)); });
+  });
+}
+graft_status graft_boft_update_rotations(graft_executor const* executor, graft_boft const* boft) {
+  return guarded([&] {
+    graft_boft const& b = required("graft_boft_update_rotations", "boft", boft);
+    signature s("graft_boft_update_rotations");
+    look_at(s, b);
+    run_p(executor, s, [&]<class T>(auto const& ex, T) { update_rotations(ex, boft_of<T>(b)); });
+  });
+}
+graft_status graft_oft_transform_input(graft_executor const* executor, graft_oft const* oft, graft_view const* x,
+                                       graft_view const* turned) {
+  return guarded([&] {
+    graft_oft const& o = required("graft_oft_transform_input", "oft", oft);
+    signature s("graft_oft_transform_input");
+    look_at(s.x("x", x, 2).x("turned", turned, 2), o);
+    run(executor, s, [&]<class T>(auto const& ex, T) {
+      transform_input(ex, oft_of<T>(o), matrix<typename T::x>(*x), matrix<typename T::x>(*turned));
+    });
+  });
+}
+graft_status graft_boft_transform_input(graft_executor const* executor, graft_boft const* boft, graft_view const* x,
+                                        graft_view const* turned) {
+  return guarded([&] {
+    graft_boft const& b = required("graft_boft_transform_input", "boft", boft);
+    signature s("graft_boft_transform_input");
+    look_at(s.x("x", x, 2).x("turned", turned, 2), b);
+    run(executor, s, [&]<class T>(auto const& ex, T) {
+      transform_input(ex, boft_of<T>(b), matrix<typename T::x>(*x), matrix<typename T::x>(*turned));
+    });
+  });
+}
+graft_status graft_boft_transform_output(graft_executor const* executor, graft_boft const* boft, graft_view const* y,
+                                         graft_view const* kept) {
+  return guarded([&] {
+    graft_boft const& b = required("graft_boft_transform_output", "boft", boft);
+    signature s("graft_boft_transform_output");
+    look_at(s.x("y", y, 2).x_or_none("kept", kept, 2), b);
+    run(executor, s, [&]<class T>(auto const& ex, T) {
+      using X = typename T::x;
+      optional<X, 2>(kept,
+                     [&](auto const& k) { transform_output(ex, boft_of<T>(b), matrix<X>(*y), matrix<X>(*y), k); });
+    });
+  });
+}
+graft_status graft_boft_backward_output(graft_executor const* executor, graft_boft const* boft, graft_view const* kept,
+                                        graft_view const* dy, graft_view const* ds) {
+  return guarded([&] {
+    graft_boft const& b = required("graft_boft_backward_output", "boft", boft);
+    signature s("graft_boft_backward_output");
+    look_at(s.x("kept", kept, 2).x("dy", dy, 2), b).p_or_none("the gradient of s", ds, 1);
+    run(executor, s, [&]<class T>(auto const& ex, T) {
+      using X = typename T::x;
+      optional<typename T::p, 1>(ds, [&]<class S>(S const& of_s) {
+        backward(ex, boft_of<T>(b), matrix<X>(*kept), matrix<X>(*kept), matrix<X>(*dy),
+                 graft::boft_gradients<none_t, S>{none, of_s}, none);
+      });
+    });
+  });
+}
+graft_status graft_oft_backward_input(graft_executor const* executor, graft_oft const* oft, graft_view const* x,
+                                      graft_view const* g, graft_view const* dparameters, graft_view const* dx) {
+  return guarded([&] {
+    char const* const function = "graft_oft_backward_input";
+    graft_oft const& o = required(function, "oft", oft);
+    signature s(function);
+    look_at(s.x("x", x, 2).x("g", g, 2).x_or_none("dx", dx, 2), o)
+        .p_or_none("the gradient of the parameters", dparameters, 2);
+    expects_something(function, is_there(dparameters), dx);
+    run(executor, s, [&]<class T>(auto const& ex, T) {
+      using X = typename T::x;
+      auto const all = [&] { return matrix<typename T::p>(*dparameters); };
+      with_gradients<X>(is_there(dparameters), all, dx, [&]<class G>(G const& of_parameters, auto const& of_x) {
+        backward_input(ex, oft_of<T>(o), matrix<X>(*x), matrix<X>(*g), graft::oft_gradients<G>{of_parameters}, of_x);
+      });
+    });
+  });
+}
+graft_status graft_boft_backward_input(graft_executor const* executor, graft_boft const* boft, graft_view const* x,
+                                       graft_view const* g, graft_view const* dparameters, graft_view const* dx) {
+  return guarded([&] {
+    char const* const function = "graft_boft_backward_input";
+    graft_boft const& b = required(function, "boft", boft);
+    signature s(function);
+    look_at(s.x("x", x, 2).x("g", g, 2).x_or_none("dx", dx, 2), b)
+        .p_or_none("the gradient of the parameters", dparameters, 4);
+    expects_something(function, is_there(dparameters), dx);
+    run(executor, s, [&]<class T>(auto const& ex, T) {
+      using X = typename T::x;
+      auto const all = [&] { return factors_of_blocks<typename T::p>(*dparameters); };
+      with_gradients<X>(is_there(dparameters), all, dx, [&]<class G>(G const& of_parameters, auto const& of_x) {
+        backward_input(ex, boft_of<T>(b), matrix<X>(*x), matrix<X>(*g),
+                       graft::boft_gradients<G, none_t>{of_parameters, none}, of_x);
+      });
+    });
+  });
+}
+graft_status graft_oft_merge(graft_executor const* executor, graft_oft const* oft, graft_view const* W) {
+  return with_weight("graft_oft_merge", "oft", executor, oft, W,
+                     []<class T>(auto const& ex, T, graft_oft const& o, auto const& w) { merge(ex, oft_of<T>(o), w); });
+}
+graft_status graft_oft_unmerge(graft_executor const* executor, graft_oft const* oft, graft_view const* W) {
+  return with_weight(
+      "graft_oft_unmerge", "oft", executor, oft, W,
+      []<class T>(auto const& ex, T, graft_oft const& o, auto const& w) { unmerge(ex, oft_of<T>(o), w); });
+}
+graft_status graft_boft_merge(graft_executor const* executor, graft_boft const* boft, graft_view const* W) {
+  return with_weight(
+      "graft_boft_merge", "boft", executor, boft, W,
+      []<class T>(auto const& ex, T, graft_boft const& b, auto const& w) { merge(ex, boft_of<T>(b), w); });
+}
+graft_status graft_boft_unmerge(graft_executor const* executor, graft_boft const* boft, graft_view const* W) {
+  return with_weight(
+      "graft_boft_unmerge", "boft", executor, boft, W,
+      []<class T>(auto const& ex, T, graft_boft const& b, auto const& w) { unmerge(ex, boft_of<T>(b), w); });
+}
+
+// --- kernels
+
+graft_status graft_cayley(graft_executor const* executor, graft_view const* parameters, std::int32_t terms,
+                          graft_view const* rotations) {
+  return guarded([&] {
+    char const* const function = "graft_cayley";
+    bool const square = is_there(parameters) && parameters->rank == 3;
+    signature s(function);
+    s.p("parameters", parameters, square ? 3 : 2).s("rotations", rotations, 3);
+    run_p(executor, s, [&]<class T>(auto const& ex, T) {
+      auto const call = [&](auto const& p) {
+        auto const r = blocks<typename T::sums>(*rotations);
+        if (terms == 0) graft::kernels::cayley(ex, p, r);
+        else graft::kernels::cayley_neumann(ex, p, terms, r);
+      };
+      if (square) call(blocks<typename T::p>(*parameters));
+      else call(matrix<typename T::p>(*parameters));
+    });
+  });
+}
+graft_status graft_row_norms(graft_executor const* executor, graft_view const* W, graft_view const* B,
+                             graft_view const* A, double scale, graft_view const* base_norms, graft_view const* norms) {
+  return guarded([&] {
+    char const* const function = "graft_row_norms";
+    signature s(function);
+    s.x("W", W, 2).p_of("B", B, 2, "A", A).p_of("A", A, 2, "B", B).s_or_none("base_norms", base_norms, 1);
+    s.s("norms", norms, 1);
+    if (!is_there(B) && is_there(base_norms)) [[unlikely]]
+      throw graft::argument_error(
+          text(function, ": base_norms are those of W; without B and A there is nothing to add"));
+    run(executor, s, [&]<class T>(auto const& ex, T) {
+      using P = typename T::p;
+      using S = typename T::sums;
+      auto const w = matrix<typename T::x>(*W);
+      auto const out = vector<S>(*norms);
+      if (!is_there(B)) graft::kernels::row_norms(ex, w, out);
+      else
+        optional<S, 1>(base_norms, [&](auto const& base) {
+          graft::kernels::row_norms(ex, w, matrix<P>(*B), matrix<P>(*A), out, scale, base);
+        });
+    });
+  });
+}
+graft_status graft_softmax(graft_executor const* executor, graft_view const* logits, double temperature,
+                           graft_view const* p, graft_view const* status) {
+  return guarded([&] {
+    signature s("graft_softmax");
+    s.x("logits", logits, 2).p("p", p, 2).int32_or_none("status", status, 1);
+    run(executor, s, [&]<class T>(auto const& ex, T) {
+      with_status(status, [&](auto const& codes) {
+        graft::kernels::softmax(ex, matrix<typename T::x>(*logits), matrix<typename T::p>(*p), temperature, codes);
+      });
+    });
+  });
+}
+graft_status graft_softmax_backward(graft_executor const* executor, graft_view const* p, graft_view const* dp,
+                                    double temperature, graft_view const* dlogits) {
+  return guarded([&] {
+    signature s("graft_softmax_backward");
+    s.p("p", p, 2).p("dp", dp, 2).x("dlogits", dlogits, 2);
+    run(executor, s, [&]<class T>(auto const& ex, T) {
+      using P = typename T::p;
+      graft::kernels::softmax_backward(ex, matrix<P>(*p), matrix<P>(*dp), matrix<typename T::x>(*dlogits), temperature);
+    });
+  });
+}
+graft_status graft_top_k(graft_executor const* executor, graft_view const* scores, graft_view const* ids,
+                         graft_view const* values) {
+  return guarded([&] {
+    signature s("graft_top_k");
+    s.p("scores", scores, 2).ids("ids", ids, 2).p_or_none("values", values, 2);
+    run_p(executor, s, [&]<class T>(auto const& ex, T) {
+      using P = typename T::p;
+      with_ids<2>(*ids, [&](auto const& i) {
+        optional<P, 2>(values, [&](auto const& v) { graft::kernels::top_k(ex, matrix<P>(*scores), i, v); });
+      });
+    });
+  });
+}
+
+// --- gates
+
+graft_status graft_route(graft_executor const* executor, graft_gate const* gate, graft_view const* logits,
+                         graft_view const* bias, graft_view const* ids, graft_view const* weights,
+                         graft_view const* status) {
+  return guarded([&] {
+    char const* const function = "graft_route";
+    graft::gate_rule const rule = rule_of(function, required(function, "gate", gate));
+    signature s(function);
+    s.x("logits", logits, 2).s_or_none("bias", bias, 1).ids("ids", ids, 2).p("weights", weights, 2);
+    s.int32_or_none("status", status, 1);
+    run(executor, s, [&]<class T>(auto const& ex, T) {
+      with_ids<2>(*ids, [&](auto const& i) {
+        optional<typename T::sums, 1>(bias, [&](auto const& b) {
+          with_status(status, [&](auto const& codes) {
+            graft::kernels::gate(ex, rule, matrix<typename T::x>(*logits), b, i, matrix<typename T::p>(*weights),
+                                 codes);
+          });
+        });
+      });
+    });
+  });
+}
+graft_status graft_route_backward(graft_executor const* executor, graft_gate const* gate, graft_view const* logits,
+                                  graft_view const* ids, graft_view const* dweights, graft_view const* dlogits,
+                                  graft_view const* status) {
+  return guarded([&] {
+    char const* const function = "graft_route_backward";
+    graft::gate_rule const rule = rule_of(function, required(function, "gate", gate));
+    signature s(function);
+    s.x("logits", logits, 2).ids("ids", ids, 2).p("dweights", dweights, 2).x("dlogits", dlogits, 2);
+    s.int32_or_none("status", status, 1);
+    run(executor, s, [&]<class T>(auto const& ex, T) {
+      using X = typename T::x;
+      with_ids<2>(*ids, [&](auto const& i) {
+        with_status(status, [&](auto const& codes) {
+          graft::kernels::gate_backward(ex, rule, matrix<X>(*logits), i, matrix<typename T::p>(*dweights),
+                                        matrix<X>(*dlogits), codes);
+        });
+      });
+    });
+  });
+}
+
+// --- plans
+
+graft_status graft_plan_bytes(std::int64_t pairs, std::int64_t experts, std::int64_t alignment, std::int64_t tile,
+                              std::size_t* bytes) {
+  return guarded([&] {
+    static_cast<void>(required("graft_plan_bytes", "bytes", bytes));
+    *bytes = graft::plan_bytes(pairs, experts, {alignment, tile});
+  });
+}
+graft_status graft_plan_make(graft_executor const* executor, graft_view const* ids, std::int64_t experts,
+                             std::int64_t alignment, std::int64_t tile, graft_capacity const* capacity,
+                             graft_view const* scores, graft_view const* positions, void* memory, std::size_t bytes,
+                             graft_plan* plan) {
+  return guarded([&] {
+    char const* const function = "graft_plan_make";
+    static_cast<void>(required(function, "plan", plan));
+    if (memory == nullptr) [[unlikely]]
+      throw graft::argument_error(text(function, ": memory is a null pointer"));
+    signature s(function);
+    s.ids("ids", ids, 2).p_or_none("scores", scores, 2);
+    if (is_there(positions)) s.ids("positions", positions, 2);
+    if (is_there(positions) && capacity == nullptr) [[unlikely]]
+      throw graft::argument_error(text(function, ": positions are those of a capacity, but capacity is null"));
+    graft::capacity const room = capacity == nullptr ? graft::dropless : capacity_of(function, *capacity);
+    bool const by_score =
+        room.order == graft::drop_order::probability || room.order == graft::drop_order::batch_priority;
+    if (by_score && !is_there(scores)) [[unlikely]]
+      throw graft::argument_error(text(function, ": dropping by probability or batch priority takes scores"));
+    if (is_there(positions) && room.order != graft::drop_order::token && room.order != graft::drop_order::choice)
+        [[unlikely]]
+      throw graft::argument_error(text(function, ": positions are those of the orders token and choice"));
+    auto const on = [&](auto const& ex, auto const& of_scores, auto const& of_positions) {
+      with_ids<2>(*ids, [&](auto const& assigned) {
+        graft::plan<> const p =
+            graft::plan_in({static_cast<std::byte*>(memory), bytes}, assigned, experts, {alignment, tile});
+        graft::make_plan(ex, assigned, room, p, of_scores, of_positions);
+        *plan = plan_of(p);
+      });
+    };
+    if (by_score) run_p(executor, s, [&]<class T>(auto const& ex, T) { on(ex, matrix<typename T::p>(*scores), none); });
+    else
+      with_executor(function, executor, [&](auto const& ex) {
+        if (is_there(positions)) with_ids<2>(*positions, [&](auto const& places) { on(ex, none, places); });
+        else on(ex, none, none);
+      });
+  });
+}
+graft_status graft_dispatch(graft_executor const* executor, graft_plan const* plan, graft_view const* x,
+                            graft_view const* weights, graft_view const* rows) {
+  return guarded([&] {
+    graft::plan<> const p = plan_of("graft_dispatch", plan);
+    signature s("graft_dispatch");
+    s.x("x", x, 2).p_or_none("weights", weights, 2).x("rows", rows, 2);
+    run(executor, s, [&]<class T>(auto const& ex, T) {
+      using X = typename T::x;
+      optional<typename T::p, 2>(
+          weights, [&](auto const& w) { graft::kernels::dispatch(ex, p, matrix<X>(*x), matrix<X>(*rows), w); });
+    });
+  });
+}
+graft_status graft_dispatch_backward(graft_executor const* executor, graft_plan const* plan, graft_view const* drows,
+                                     graft_view const* dx) {
+  return guarded([&] {
+    graft::plan<> const p = plan_of("graft_dispatch_backward", plan);
+    signature s("graft_dispatch_backward");
+    s.x("drows", drows, 2).x("dx", dx, 2);
+    run(executor, s, [&]<class T>(auto const& ex, T) {
+      graft::kernels::dispatch_backward(ex, p, matrix<typename T::x>(*drows), matrix<typename T::x>(*dx));
+    });
+  });
+}
+graft_status graft_combine(graft_executor const* executor, graft_plan const* plan, graft_view const* rows,
+                           graft_view const* weights, graft_view const* y) {
+  return combined("graft_combine", executor, plan, rows, weights, y,
+                  [](auto const&... arguments) { graft::kernels::combine(arguments...); });
+}
+graft_status graft_combine_add(graft_executor const* executor, graft_plan const* plan, graft_view const* rows,
+                               graft_view const* weights, graft_view const* y) {
+  return combined("graft_combine_add", executor, plan, rows, weights, y,
+                  [](auto const&... arguments) { graft::kernels::combine_add(arguments...); });
+}
+graft_status graft_combine_backward(graft_executor const* executor, graft_plan const* plan, graft_view const* rows,
+                                    graft_view const* weights, graft_view const* dy, graft_view const* drows,
+                                    graft_view const* dweights) {
+  return guarded([&] {
+    graft::plan<> const p = plan_of("graft_combine_backward", plan);
+    signature s("graft_combine_backward");
+    s.x("rows", rows, 2).p_or_none("weights", weights, 2).x("dy", dy, 2).x("drows", drows, 2);
+    s.p_or_none("dweights", dweights, 2);
+    run(executor, s, [&]<class T>(auto const& ex, T) {
+      using X = typename T::x;
+      using P = typename T::p;
+      optional<P, 2>(weights, [&](auto const& w) {
+        optional<P, 2>(dweights, [&](auto const& dw) {
+          graft::kernels::combine_backward(ex, p, matrix<X>(*rows), w, matrix<X>(*dy), matrix<X>(*drows), dw);
+        });
+      });
+    });
+  });
 }
 
 }  // extern "C"
