@@ -86,6 +86,11 @@ struct host_team {
 
 namespace detail {
 inline namespace GRAFT_TARGET {
+/// Teams [first, last) of a league, one after the other. Not inlined: all host executors share one body.
+template <int Rows, class Body>
+__attribute__((noinline)) void run_teams(Body const& body, index_t first, index_t last, std::byte* memory) {
+  for (index_t i = first; i < last; ++i) body(host_team<Rows>{i, memory});
+}
 /// What a host body runs in a region, with the name of its verb.
 template <class F>
 struct verb_region {

@@ -30,6 +30,7 @@ struct openmp_worker {
   [[nodiscard]] int index() const { return id; }
   [[nodiscard]] int size() const { return count; }
   void barrier() const {
+    if (count == 1) return;  // also inside somebody's parallel region
 #pragma omp barrier
   }
 };
@@ -65,16 +66,17 @@ struct openmp {
     detail::scratch_block const memory(resource(), each * static_cast<std::size_t>(workers));
 #pragma omp parallel num_threads(workers)
     {
-      std::byte* const mine =
-          each == 0 ? nullptr : memory.data() + each * static_cast<std::size_t>(omp_get_thread_num());
-#pragma omp for schedule(static)
-      for (index_t i = 0; i < size; ++i) body(host_team<row_block>{i, mine});
+      index_t const me = omp_get_thread_num(), all = omp_get_num_threads();
+      std::byte* const mine = each == 0 ? nullptr : memory.data() + each * static_cast<std::size_t>(me);
+      index_t const most = (size + all - 1) / all;
+      detail::run_teams<row_block>(body, me * most < size ? me * most : size,
+                                   (me + 1) * most < size ? (me + 1) * most : size, mine);
     }
   }
   template <class F>
   void region(int workers, F const& f) const {
     int const n = workers < concurrency() ? workers : concurrency();
-    if (n <= 1) return f(only_worker{});
+    if (n <= 1) return f(detail::openmp_worker{0, 1});
 #pragma omp parallel num_threads(n)
     f(detail::openmp_worker{omp_get_thread_num(), omp_get_num_threads()});
   }

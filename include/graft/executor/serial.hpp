@@ -29,7 +29,7 @@ struct serial {
   template <class Body>
   void league(index_t size, std::size_t bytes, Body const& body) const {
     detail::scratch_block const memory(resource(), bytes);
-    for (index_t i = 0; i < size; ++i) body(host_team<row_block>{i, memory.data()});
+    detail::run_teams<row_block>(body, 0, size, memory.data());
   }
   template <class F>
   void region(int, F const& f) const {
