@@ -358,16 +358,27 @@ void with_parameters(signature const& s, F const& f) {
   });
 }
 
-/// A call of `f(executor, types<X, P>)`.
+/// A call of `f(executor, types)`. The reference executor has the two pairs of one type that sums are carried in, since every pair
+/// costs all readable bodies once more.
+template <class Ex, class F, class X, class P>
+void call(char const* function, F const& f, Ex const& ex, types<X, P> t) {
+  constexpr bool taken = !std::is_same_v<Ex, graft::reference> || (sizeof(X) > 2 && sizeof(P) > 2);
+  if constexpr (taken) f(ex, t);
+  else
+    throw unsupported(text(function, ": the views are ", graft_dtype_name(dtype_of<X>), " and ",
+                           graft_dtype_name(dtype_of<P>), " but GRAFT_REFERENCE takes float32 or float64 only"));
+}
+/// `f(executor, types<X, P>)`
 template <class F>
 void run(graft_executor const* executor, signature const& s, F const& f) {
-  with_executor(s.function(), executor, [&](auto const& ex) { with_types(s, [&](auto t) { f(ex, t); }); });
+  with_executor(s.function(), executor,
+                [&](auto const& ex) { with_types(s, [&](auto t) { call(s.function(), f, ex, t); }); });
 }
-
 /// The same without activations.
 template <class F>
 void run_p(graft_executor const* executor, signature const& s, F const& f) {
-  with_executor(s.function(), executor, [&](auto const& ex) { with_parameters(s, [&](auto t) { f(ex, t); }); });
+  with_executor(s.function(), executor,
+                [&](auto const& ex) { with_parameters(s, [&](auto t) { call(s.function(), f, ex, t); }); });
 }
 
 std::int64_t size_of(graft_view const& v) {

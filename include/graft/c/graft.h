@@ -12,7 +12,7 @@
  * Rules that hold for every function
  *   Views        are passed by address. A null pointer, or a view of rank 0 (all zeros), is one that is not there, where the
  *                comment says "or none". Inputs are only read, though `data` is not const.
- *   Shapes       any strides in elements, negative and 0 too for inputs; 0 tokens are legal.
+ *   Shapes       any strides in elements, negative and 0 too for inputs; elements of vectors lie side by side. 0 tokens are legal.
  *   Types        one dtype for activations, written X below (x, y, dx, dy, W, logits, rows), one for parameters, written P
  *                (A, B, bias, magnitude, d, b, s, their gradients, weights of gates). Supported pairs (X, P):
  *                    (float32, float32)  (bfloat16, bfloat16)  (float16, float16)
@@ -21,8 +21,9 @@
  *                carried in, written S: float32, or float64 where X and P are. Ids are int32 or int64.
  *                Anything else is GRAFT_ERROR_UNSUPPORTED, before any data is touched.
  *   Aliasing     nothing that is written may overlap anything else, unless the comment says so; it is checked.
- *   Errors       a status other than GRAFT_OK, and a sentence in graft_last_error(). Nothing is written then, with the one
- *                exception of GRAFT_ERROR_DATA, which is found while data is read.
+ *   Errors       a status other than GRAFT_OK, and a sentence in graft_last_error(). Nothing is written then, but for
+ *                GRAFT_ERROR_DATA, which is found while data is read, and GRAFT_ERROR_OUT_OF_MEMORY.
+ *   Gradients    all of an adapter's parameters, or none of them.
  *   Determinism  bits do not depend on the executor, its threads, the instruction set or the tokens beside a token.
  *   Memory       scratch comes from the executor (see graft_executor), once per call; otherwise nothing is allocated.
  *   Threads      every function may be called from any number of threads at once.
@@ -84,7 +85,7 @@ GRAFT_C_API graft_status graft_limit_isa(graft_isa_level level);
 /* ------------------------------------------------------------------------------------------------------- executors */
 
 typedef enum graft_executor_kind {
-  GRAFT_REFERENCE = 1, /**< the readable body of every kernel, on the calling thread: what others are compared with. Slow. */
+  GRAFT_REFERENCE = 1, /**< the readable body of every kernel, on the calling thread: slow; float32 and float64 only */
   GRAFT_SERIAL = 2,    /**< the fast bodies, on the calling thread */
   GRAFT_OPENMP = 3     /**< the same on OpenMP threads; graft.cpp must be compiled with -fopenmp, else UNSUPPORTED */
 } graft_executor_kind;
@@ -233,7 +234,7 @@ typedef struct graft_lora {
   double scale;
 } graft_lora;
 
-/** Where gradients are added, or none: A[r, n], B[m, r], bias[m], all P. */
+/** Where gradients are added: A[r, n], B[m, r], and bias[m] where the adapter has one; all P. */
 typedef struct graft_lora_gradients {
   graft_view A;
   graft_view B;
@@ -254,7 +255,7 @@ GRAFT_C_API graft_status graft_lora_add_delta(const graft_executor* executor, co
 /**
  * With v = scale x A^T and u = scale dy B, all added to what is there:
  *     dB += dy^T v    dA += u^T x    dbias += scale sum of dy over tokens    dx += u A
- * x[T, n], dy[T, m] in, dx[T, n] in and out or none, all X. `gradients` may be null: dx only.
+ * x[T, n], dy[T, m] in, dx[T, n] in and out or none, all X. `gradients` may be null: dx only is wanted.
  */
 GRAFT_C_API graft_status graft_lora_backward(const graft_executor* executor, const graft_lora* lora,
                                              const graft_view* x, const graft_view* dy,
@@ -319,7 +320,7 @@ typedef struct graft_dora {
   double scale;
 } graft_dora;
 
-/** Where gradients are added, or none: A[r, n], B[m, r], magnitude[m], all P. */
+/** Where gradients are added: A[r, n], B[m, r], magnitude[m], all P. */
 typedef struct graft_dora_gradients {
   graft_view A;
   graft_view B;
@@ -372,7 +373,7 @@ typedef struct graft_vera {
   graft_view b;
 } graft_vera;
 
-/** Where gradients are added, or none: d[r], b[m], both P. */
+/** Where gradients are added: d[r], b[m], both P. */
 typedef struct graft_vera_gradients {
   graft_view d;
   graft_view b;
@@ -485,8 +486,8 @@ GRAFT_C_API graft_status graft_softmax(const graft_executor* executor, const gra
 GRAFT_C_API graft_status graft_softmax_backward(const graft_executor* executor, const graft_view* p,
                                                 const graft_view* dp, double temperature, const graft_view* dlogits);
 /**
- * ids[t, s] = the index of the s-th largest of row t, ties to the lower index, NaN last; values[t, s] = that number. scores[T, E] X;
- * ids[T, k] int32 or int64 out; values[T, k] X out, or none.
+ * ids[t, s] = the index of the s-th largest of row t, ties to the lower index, NaN last; values[t, s] = that number.
+ * scores[T, E] P in; ids[T, k] int32 or int64 out; values[T, k] P out, or none.
  */
 GRAFT_C_API graft_status graft_top_k(const graft_executor* executor, const graft_view* scores, const graft_view* ids,
                                      const graft_view* values);
