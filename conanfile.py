@@ -52,7 +52,8 @@ class Graft(ConanFile):
             raise ConanInvalidConfiguration("graft's option with_openmp: apple-clang has no OpenMP of its own")
 
     def package(self):
-        copy(self, "*.hpp", os.path.join(self.source_folder, "include"), os.path.join(self.package_folder, "include"))
+        for pattern in ("*.hpp", "graft/c/*"):
+            copy(self, pattern, os.path.join(self.source_folder, "include"), os.path.join(self.package_folder, "include"))
         copy(self, "LICENSE", self.source_folder, os.path.join(self.package_folder, "licenses"))
 
     def package_info(self):

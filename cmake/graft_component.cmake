@@ -2,6 +2,7 @@
 #   graft/<c>.hpp  graft/<c>/**  graft/view/<c>.hpp      public headers of component <c>
 #   graft/executor/<c>.hpp  graft/kernels/<c>/**         internal ones: come only through graft/<c>.hpp
 #   graft/detail/**  graft/kernels/host/**               internal ones of the core
+#   graft/c/**                                           graft::c, the C interface: a header of C and one source
 # Public headers must compile alone (all_verify_interface_header_sets); internal ones may refuse to.
 # All are found by glob, so that a new method is one new file.
 
@@ -32,6 +33,14 @@ function(graft_core)
   list(REMOVE_ITEM public ${internal})
   _graft_library(graft graft "${public}" "${internal}")
   set_target_properties(graft PROPERTIES VERIFY_INTERFACE_HEADER_SETS ${PROJECT_IS_TOP_LEVEL})
+endfunction()
+
+# graft_c_interface(): graft::c, the header for C, and its translation unit as a source of whoever links it. OpenMP is in it where the
+# same target links graft::openmp.
+function(graft_c_interface)
+  _graft_library(graft_c c include/graft/c/graft.h "")
+  target_link_libraries(graft_c INTERFACE graft)
+  target_sources(graft_c INTERFACE "$<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include/graft/c/graft.cpp>")
 endfunction()
 
 include("${CMAKE_CURRENT_LIST_DIR}/graft_cuda.cmake")

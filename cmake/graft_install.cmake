@@ -4,7 +4,9 @@ include(CMakePackageConfigHelpers)
 set(GRAFT_CMAKE_DIR "${CMAKE_INSTALL_DATAROOTDIR}/cmake/graft" CACHE STRING "Folder of graft's CMake package in the prefix")
 
 # One export set a component, so that a missing dependency of one does not spoil the others.
-install(TARGETS graft EXPORT graft-graft FILE_SET HEADERS FILE_SET internal)
+target_sources(graft_c INTERFACE "$<INSTALL_INTERFACE:$<INSTALL_PREFIX>/${CMAKE_INSTALL_INCLUDEDIR}/graft/c/graft.cpp>")
+install(TARGETS graft graft_c EXPORT graft-graft FILE_SET HEADERS FILE_SET internal)
+install(FILES include/graft/c/graft.cpp DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}/graft/c")
 install(EXPORT graft-graft NAMESPACE graft:: FILE graft-graft.cmake DESTINATION "${GRAFT_CMAKE_DIR}")
 foreach(spec IN LISTS GRAFT_COMPONENTS)
   string(REGEX REPLACE "\\|.*" "" c "${spec}")

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// From C: LoRA on a layer, and a gate that sends its tokens to experts. Links the one translation unit graft/c/graft.cpp.
+// From C: LoRA on a layer, and a gate that sends tokens to experts. Linked with the one translation unit graft/c/graft.cpp.
 #include <graft/c/graft.h>
 
 #include <stdio.h>
@@ -14,14 +14,15 @@ static void must(graft_status status) {
 enum { T = 3, n = 4, m = 2, r = 1, E = 4, k = 2 };
 
 int main(void) {
-  const float x[T * n] = {1, 2, 3, 4, 0, 1, 0, 1, 2, 0, 2, 0};
+  float const x[T * n] = {1, 2, 3, 4, 0, 1, 0, 1, 2, 0, 2, 0};
   float y[T * m] = {0}; /* what the base layer gave */
-  const float lora_A[r * n] = {1, 1, 1, 1}, lora_B[m * r] = {1, -1};
-  const float logits[T * E] = {0, 1, 2, 3, 3, 2, 1, 0, 1, 1, 1, 1};
+  float const lora_A[r * n] = {1, 1, 1, 1}, lora_B[m * r] = {1, -1};
+  float const logits[T * E] = {0, 1, 2, 3, 3, 2, 1, 0, 1, 1, 1, 1};
   // [apply]
-  const graft_executor ex = graft_serial();  // or graft_openmp(threads)
-  graft_lora q = {graft_view_2d(lora_A, GRAFT_FLOAT32, r, n), graft_view_2d(lora_B, GRAFT_FLOAT32, m, r), graft_none(), 0.0};
-  const graft_view vx = graft_view_2d(x, GRAFT_FLOAT32, T, n), vy = graft_view_2d(y, GRAFT_FLOAT32, T, m);
+  graft_executor const ex = graft_serial();  // or graft_openmp(threads)
+  graft_lora q = {graft_view_2d(lora_A, GRAFT_FLOAT32, r, n), graft_view_2d(lora_B, GRAFT_FLOAT32, m, r), graft_none(),
+                  0.0};
+  graft_view const vx = graft_view_2d(x, GRAFT_FLOAT32, T, n), vy = graft_view_2d(y, GRAFT_FLOAT32, T, m);
   q.scale = graft_lora_scale(2.0, r);  // alpha / r
   if (graft_lora_add_delta(&ex, &q, &vx, &vy) != GRAFT_OK) fprintf(stderr, "%s\n", graft_last_error());
   // [apply end]
@@ -29,9 +30,9 @@ int main(void) {
   // [route]
   int32_t ids[T * k];
   float weights[T * k];
-  const graft_gate gate = graft_softmax_topk(1);  // Mixtral's; 0: not renormalized
-  const graft_view vz = graft_view_2d(logits, GRAFT_FLOAT32, T, E), vids = graft_view_2d(ids, GRAFT_INT32, T, k);
-  const graft_view vw = graft_view_2d(weights, GRAFT_FLOAT32, T, k);
+  graft_gate const gate = graft_softmax_topk(1);  // Mixtral's; 0: not renormalized
+  graft_view const vz = graft_view_2d(logits, GRAFT_FLOAT32, T, E), vids = graft_view_2d(ids, GRAFT_INT32, T, k);
+  graft_view const vw = graft_view_2d(weights, GRAFT_FLOAT32, T, k);
   must(graft_route(&ex, &gate, &vz, NULL, &vids, &vw, NULL));
 
   graft_plan plan;
@@ -40,11 +41,11 @@ int main(void) {
   void* memory = malloc(bytes);
   must(graft_plan_make(&ex, &vids, E, 1, 0, NULL, NULL, NULL, memory, bytes, &plan));
   float* rows = malloc(sizeof(float) * (size_t)plan.rows * n);
-  const graft_view vrows = graft_view_2d(rows, GRAFT_FLOAT32, plan.rows, n);
+  graft_view const vrows = graft_view_2d(rows, GRAFT_FLOAT32, plan.rows, n);
   must(graft_dispatch(&ex, &plan, &vx, NULL, &vrows));
   // expert e computes rows plan.offsets[e] to plan.offsets[e] + plan.counts[e] - 1; here all are the identity
   float out[T * n];
-  const graft_view vout = graft_view_2d(out, GRAFT_FLOAT32, T, n);
+  graft_view const vout = graft_view_2d(out, GRAFT_FLOAT32, T, n);
   must(graft_combine(&ex, &plan, &vrows, &vw, &vout));
   // [route end]
 

@@ -2,7 +2,7 @@
 # Walks the include graph below ROOT and demands that an include only points downwards:
 #   detail, config, contracts < view < executor < kernels < {adapters, routing} < serving < {io, training, distributed}
 # Folders beside each other never include each other; an umbrella (view.hpp) counts as its folder. Headers in no folder
-# (graft.hpp, openmp.hpp) are entries: they include what they like, and nobody but an entry includes them.
+# (graft.hpp, openmp.hpp) are entries, as is c/, the C interface: they include what they like, and nobody but an entry includes them.
 # Adapters and routing name no backend in code. Includes may be <graft/...>, "..." relative to the file, or a macro.
 cmake_policy(SET CMP0057 NEW)
 set(base detail config version contracts) # below everything
@@ -31,6 +31,9 @@ function(layer_of path folder rank)
   if(layer IN_LIST base)
     set(layer base)
     set(value 0)
+  elseif(path MATCHES "^c/")
+    set(layer entry)
+    set(value ${rank_entry})
   elseif(DEFINED rank_${layer})
     set(value ${rank_${layer}})
   elseif(path MATCHES "/")

@@ -1,6 +1,6 @@
 # cmake -DROOT=DIR -P prose.cmake
 # What README.md, CONTRIBUTING.md and docs/ say must be there: links and paths, options and macros (GRAFT_...), presets,
-# commands of ./dev, names in graft::. Blocks of C++ are regions of compiled sources, the calls in docs/start.md stand in
+# commands of ./dev, names in graft::. Blocks of C++ and C are regions of compiled sources, the calls in docs/start.md stand in
 # examples/first_steps.cpp.
 #   region: the lines between "// [NAME]" and "// [NAME end]", without their common indentation; pieces of one name follow
 #   each other, an empty line apart
@@ -60,7 +60,7 @@ endfunction()
 file(GLOB_RECURSE pages RELATIVE "${ROOT}" "${ROOT}/docs/*.md")
 file(GLOB top RELATIVE "${ROOT}" "${ROOT}/*.md")
 list(PREPEND pages ${top})
-file(GLOB_RECURSE headers RELATIVE "${ROOT}" "${ROOT}/include/*.hpp")
+file(GLOB_RECURSE headers RELATIVE "${ROOT}" "${ROOT}/include/*.hpp" "${ROOT}/include/*.h")
 file(GLOB_RECURSE sources RELATIVE "${ROOT}" "${ROOT}/cmake/*" "${ROOT}/tests/*.cmake" "${ROOT}/tests/*CMakeLists.txt")
 read_all(of_headers ${headers})
 read_all(of_sources ${sources} CMakeLists.txt CMakePresets.json dev)
@@ -142,7 +142,7 @@ foreach(page IN LISTS pages)
 endforeach()
 
 # C++ that is shown is compiled, and what is marked to be shown is.
-file(GLOB sources RELATIVE "${ROOT}" "${ROOT}/examples/*.cpp" "${ROOT}/tests/compile_fail/first_use/*.cpp")
+file(GLOB sources RELATIVE "${ROOT}" "${ROOT}/examples/*.cpp" "${ROOT}/examples/*.c" "${ROOT}/tests/compile_fail/first_use/*.cpp")
 set(regions "")
 set(origins "")
 foreach(source IN LISTS sources)
@@ -160,10 +160,10 @@ set(blocks 0)
 set(seen "")
 foreach(page IN LISTS pages)
   read("${page}" text)
-  string(REGEX MATCHALL "\n```cpp\n([^`]|`[^`])*\n```" shown "${text}")
+  string(REGEX MATCHALL "\n```(cpp|c)\n([^`]|`[^`])*\n```" shown "${text}")
   foreach(block IN LISTS shown)
     math(EXPR blocks "${blocks} + 1")
-    string(REGEX REPLACE "^\n```cpp\n(.*)```$" "\\1" block "${block}")
+    string(REGEX REPLACE "^\n```(cpp|c)\n(.*)```$" "\\2" block "${block}")
     list(FIND regions "${block}" at)
     if(at EQUAL -1)
       complain("${page}: this C++ is no region of a source in examples/ or tests/compile_fail/first_use/:\n${block}")

@@ -103,9 +103,9 @@ void methods(graft_executor const& c, graft::openmp const& ex) {
   }
   {  // DoRA
     numbers<S> norms(static_cast<std::size_t>(m)), norms2 = norms;
-    auto const dora = graft::dora<graft::lora<std::remove_const_t<decltype(va)>, std::remove_const_t<decltype(vb)>>,
-                                  decltype(view(magnitude)), decltype(view(norms))>{
-        {va, vb, 1.5}, view(magnitude), view(norms)};
+    auto const dora =
+        graft::dora<graft::lora<std::remove_const_t<decltype(va)>, std::remove_const_t<decltype(vb)>>,
+                    decltype(view(magnitude)), decltype(view(norms))>{{va, vb, 1.5}, view(magnitude), view(norms)};
     graft_dora const cd{c_view(a, r), c_view(b, m), c_view(magnitude), c_view(norms2), 1.5};
     graft_view const cw = c_view(w, m);
     update_norms(ex, dora, view(w, m, n));

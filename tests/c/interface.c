@@ -1,4 +1,4 @@
-// Every function of the C interface, for every pair of dtypes, on numbers that are exact in all of them; views with strides; errors.
+// Every function of the C interface, for every pair of dtypes, on numbers that are exact in all of them; strides; errors.
 // --layout: sizes and offsets of the structs, for the test from Python.
 #include <graft/c/graft.h>
 
@@ -9,22 +9,22 @@
 
 static int wrong = 0;
 static long checks = 0;
-static const char* where = "";
+static char const* where = "";
 
-#define CHECK(condition)                                                                         \
-  do {                                                                                           \
-    ++checks;                                                                                    \
-    if (!(condition)) {                                                                          \
-      ++wrong;                                                                                   \
+#define CHECK(condition)                                                                                      \
+  do {                                                                                                        \
+    ++checks;                                                                                                 \
+    if (!(condition)) {                                                                                       \
+      ++wrong;                                                                                                \
       printf("line %d: %s is false (%s); last error: %s\n", __LINE__, #condition, where, graft_last_error()); \
-    }                                                                                            \
+    }                                                                                                         \
   } while (0)
 #define OK(call) CHECK((call) == GRAFT_OK)
 /* A call that fails, with this status and a sentence that holds this part. */
-#define REFUSED(call, status, part)                                  \
-  do {                                                               \
-    CHECK((call) == (status));                                       \
-    CHECK(strstr(graft_last_error(), (part)) != NULL);               \
+#define REFUSED(call, status, part)                    \
+  do {                                                 \
+    CHECK((call) == (status));                         \
+    CHECK(strstr(graft_last_error(), (part)) != NULL); \
   } while (0)
 
 /* ---- numbers that are exact in every dtype */
@@ -74,8 +74,8 @@ static void put(array* a, int i, double value) {
     memcpy(at, &h, sizeof h);
   }
 }
-static double get(const array* a, int i) {
-  const unsigned char* const at = a->bytes + (size_t)i * graft_dtype_bytes(a->view.dtype);
+static double get(array const* a, int i) {
+  unsigned char const* const at = a->bytes + (size_t)i * graft_dtype_bytes(a->view.dtype);
   double value;
   float f;
   int32_t n;
@@ -89,19 +89,19 @@ static double get(const array* a, int i) {
     default: memcpy(&h, at, sizeof h); return widened(h, a->view.dtype);
   }
 }
-static void fill(array* a, int count, const double* values) {
+static void fill(array* a, int count, double const* values) {
   int i;
   for (i = 0; i < count; ++i) put(a, i, values[i]);
 }
-static void vector(array* a, int32_t dtype, int n, const double* values) {
+static void vector(array* a, int32_t dtype, int n, double const* values) {
   a->view = graft_view_1d(a->bytes, (graft_dtype)dtype, n);
   fill(a, n, values);
 }
-static void matrix(array* a, int32_t dtype, int rows, int columns, const double* values) {
+static void matrix(array* a, int32_t dtype, int rows, int columns, double const* values) {
   a->view = graft_view_2d(a->bytes, (graft_dtype)dtype, rows, columns);
   fill(a, rows * columns, values);
 }
-static int is(const array* a, int count, const double* values) {
+static int is(array const* a, int count, double const* values) {
   int i;
   for (i = 0; i < count; ++i)
     if (!(get(a, i) == values[i])) {
@@ -110,14 +110,15 @@ static int is(const array* a, int count, const double* values) {
     }
   return 1;
 }
-#define VALUES(...) (sizeof((double[]){__VA_ARGS__}) / sizeof(double)), (double[]){__VA_ARGS__}
+#define VALUES(...) \
+  (sizeof((double[]){__VA_ARGS__}) / sizeof(double)), (double[]) { __VA_ARGS__ }
 #define IS(a, ...) CHECK(is(&(a), (int)VALUES(__VA_ARGS__)))
 #define VECTOR(a, dtype, ...) vector(&(a), (dtype), (int)VALUES(__VA_ARGS__))
 #define MATRIX(a, dtype, rows, columns, ...) matrix(&(a), (dtype), (rows), (columns), (double[]){__VA_ARGS__})
 
 /* ---- methods */
 
-static void test_lora(const graft_executor* ex, int32_t X, int32_t P) {
+static void test_lora(graft_executor const* ex, int32_t X, int32_t P) {
   array x, y, dy, dx, W, D, base, A, B, bias, dA, dB, dbias, panels;
   graft_lora l;
   graft_lora_gradients g;
@@ -199,7 +200,7 @@ static void test_lora(const graft_executor* ex, int32_t X, int32_t P) {
   REFUSED(graft_lora_initialize(ex, &l, (graft_lora_init)9, 7, 1), GRAFT_ERROR_ARGUMENT, "initialisation 9");
 }
 
-static void test_dora(const graft_executor* ex, int32_t X, int32_t P, int32_t S) {
+static void test_dora(graft_executor const* ex, int32_t X, int32_t P, int32_t S) {
   array x, y, kept, dy, dx, W, A, B, magnitude, norms, factors, base, dA, dB, dmagnitude;
   graft_dora d;
   graft_dora_gradients g;
@@ -263,7 +264,7 @@ static void test_dora(const graft_executor* ex, int32_t X, int32_t P, int32_t S)
   IS(W, 2, 4, 0, 5);
 }
 
-static void test_vera(const graft_executor* ex, int32_t X, int32_t P) {
+static void test_vera(graft_executor const* ex, int32_t X, int32_t P) {
   array x, y, dy, dx, W, A, B, d, b, dd, db;
   graft_vera v;
   graft_vera_gradients g;
@@ -303,7 +304,7 @@ static void test_vera(const graft_executor* ex, int32_t X, int32_t P) {
   IS(W, 2, 2, 12, 12);
 }
 
-static void test_rotations(const graft_executor* ex, int32_t X, int32_t P, int32_t S) {
+static void test_rotations(graft_executor const* ex, int32_t X, int32_t P, int32_t S) {
   array x, turned, g, dx, W, y, kept, parameters, rotations, dparameters, s, ds;
   graft_oft o;
   graft_boft b;
@@ -397,7 +398,7 @@ static void test_rotations(const graft_executor* ex, int32_t X, int32_t P, int32
   IS(W, 3, 5, 1, 0);
 }
 
-static void test_kernels(const graft_executor* ex, int32_t X, int32_t P, int32_t S) {
+static void test_kernels(graft_executor const* ex, int32_t X, int32_t P, int32_t S) {
   array W, A, B, norms, logits, p, dp, dlogits, codes, scores, values, ids;
   MATRIX(W, X, 2, 2, 3, 4, 0, 5);
   VECTOR(norms, S, 0, 0);
@@ -433,7 +434,7 @@ static void test_kernels(const graft_executor* ex, int32_t X, int32_t P, int32_t
   IS(ids, 1, 2);
 }
 
-static void test_gates(const graft_executor* ex, int32_t X, int32_t P, int32_t S, int32_t I) {
+static void test_gates(graft_executor const* ex, int32_t X, int32_t P, int32_t S, int32_t I) {
   array logits, ids, weights, dweights, dlogits, bias, codes;
   graft_gate g = graft_softmax_topk(1);
   MATRIX(logits, X, 2, 2, 1, 1, 4, 4);
@@ -513,17 +514,18 @@ static void test_gates(const graft_executor* ex, int32_t X, int32_t P, int32_t S
     IS(ids, 0, 0);
   }
   g.score = 7;
-  REFUSED(graft_route(ex, &g, &logits.view, NULL, &ids.view, &weights.view, NULL), GRAFT_ERROR_ARGUMENT, "gate->score is 7");
+  REFUSED(graft_route(ex, &g, &logits.view, NULL, &ids.view, &weights.view, NULL), GRAFT_ERROR_ARGUMENT,
+          "gate->score is 7");
 }
 
-static void test_plans(const graft_executor* ex, int32_t X, int32_t P, int32_t I) {
+static void test_plans(graft_executor const* ex, int32_t X, int32_t P, int32_t I) {
   array x, rows, weights, y, dy, dx, drows, dweights, ids, scores, positions;
   static int64_t memory[512];
   graft_plan p;
   graft_capacity c;
   size_t bytes = 0;
   int64_t i;
-  static const int64_t permutation[6] = {0, 3, 1, 2, 4, 5};
+  static int64_t const permutation[6] = {0, 3, 1, 2, 4, 5};
   MATRIX(ids, I, 3, 2, 0, 1, 1, 0, 1, 2);
   OK(graft_plan_bytes(6, 3, 1, 2, &bytes));
   CHECK(bytes > 6 * 25 && bytes <= sizeof memory);
@@ -603,7 +605,8 @@ static void test_errors(void) {
   l.A = A.view;
   l.B = B.view;
   l.scale = 1.0;
-  REFUSED(graft_lora_add_delta(NULL, &l, &x.view, &y.view), GRAFT_ERROR_ARGUMENT, "graft_lora_add_delta: the executor is a null");
+  REFUSED(graft_lora_add_delta(NULL, &l, &x.view, &y.view), GRAFT_ERROR_ARGUMENT,
+          "graft_lora_add_delta: the executor is a null");
   REFUSED(graft_lora_add_delta(&serial, NULL, &x.view, &y.view), GRAFT_ERROR_ARGUMENT, "lora is a null pointer");
   REFUSED(graft_lora_add_delta(&serial, &l, NULL, &y.view), GRAFT_ERROR_ARGUMENT, "x is missing");
   v = graft_none();
@@ -638,7 +641,8 @@ static void test_errors(void) {
   {
     int64_t const shape = 2, stride = 2;
     l.bias = graft_view_strided(B.bytes, GRAFT_FLOAT32, 1, &shape, &stride);
-    REFUSED(graft_lora_add_delta(&serial, &l, &x.view, &y.view), GRAFT_ERROR_UNSUPPORTED, "bias is a vector with the stride 2");
+    REFUSED(graft_lora_add_delta(&serial, &l, &x.view, &y.view), GRAFT_ERROR_UNSUPPORTED,
+            "bias is a vector with the stride 2");
     l.bias = graft_none();
   }
   strange.kind = 9;
@@ -653,7 +657,8 @@ static void test_errors(void) {
   l.A.dtype = l.B.dtype = GRAFT_BFLOAT16;
   v = y.view;
   x.view.dtype = v.dtype = GRAFT_BFLOAT16;
-  REFUSED(graft_lora_add_delta(&strange, &l, &x.view, &v), GRAFT_ERROR_UNSUPPORTED, "GRAFT_REFERENCE takes float32 or float64 only");
+  REFUSED(graft_lora_add_delta(&strange, &l, &x.view, &v), GRAFT_ERROR_UNSUPPORTED,
+          "GRAFT_REFERENCE takes float32 or float64 only");
   IS(y, 0, 0, 0, 0); /* nothing was written */
 
   CHECK(isnan(graft_lora_scale(1.0, 0)) && strstr(graft_last_error(), "rank is 0") != NULL);
@@ -666,12 +671,12 @@ static void test_errors(void) {
   CHECK(strcmp(graft_version(), "0.1.0") == 0);
 }
 
-static void test_strides(const graft_executor* ex) {
+static void test_strides(graft_executor const* ex) {
   /* y is every second column of a buffer, x is transposed with rows from the back, A is one row for all */
-  static const float xt[6] = {0, 1, -1, 2, 2, 3}; /* [3, 2]: column 1 is the first token */
+  static float const xt[6] = {0, 1, -1, 2, 2, 3}; /* [3, 2]: column 1 is the first token */
   float y[8] = {9, 5, 9, 5, 9, 5, 9, 5};
-  static const float one = 1.0F;
-  static const float b[2] = {1, -1};
+  static float const one = 1.0F;
+  static float const b[2] = {1, -1};
   int64_t const x_shape[2] = {2, 3}, x_strides[2] = {-1, 2}, y_shape[2] = {2, 2}, y_strides[2] = {4, 2};
   int64_t const a_shape[2] = {1, 3}, a_strides[2] = {0, 0};
   graft_view const x = graft_view_strided(xt + 1, GRAFT_FLOAT32, 2, x_shape, x_strides);
@@ -792,10 +797,10 @@ static void print_layout(void) {
 }
 
 int main(int count, char** arguments) {
-  static const int32_t pairs[6][2] = {{GRAFT_FLOAT32, GRAFT_FLOAT32},   {GRAFT_BFLOAT16, GRAFT_BFLOAT16},
-                                      {GRAFT_FLOAT16, GRAFT_FLOAT16},   {GRAFT_BFLOAT16, GRAFT_FLOAT32},
-                                      {GRAFT_FLOAT16, GRAFT_FLOAT32},   {GRAFT_FLOAT64, GRAFT_FLOAT64}};
-  static const char* const levels[3] = {"baseline", "avx2", "avx512"};
+  static int32_t const pairs[6][2] = {{GRAFT_FLOAT32, GRAFT_FLOAT32}, {GRAFT_BFLOAT16, GRAFT_BFLOAT16},
+                                      {GRAFT_FLOAT16, GRAFT_FLOAT16}, {GRAFT_BFLOAT16, GRAFT_FLOAT32},
+                                      {GRAFT_FLOAT16, GRAFT_FLOAT32}, {GRAFT_FLOAT64, GRAFT_FLOAT64}};
+  static char const* const levels[3] = {"baseline", "avx2", "avx512"};
   char text[80];
   int i, k, level;
   if (count > 1 && strcmp(arguments[1], "--layout") == 0) {

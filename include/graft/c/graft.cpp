@@ -2,8 +2,8 @@
 /// @file
 /// The one translation unit of the C interface (graft/c/graft.h). With -fopenmp it has GRAFT_OPENMP.
 ///
-/// A call looks at its views (`signature`), picks the C++ types that they have (`with_types`), and calls the function of the same
-/// name. Matrices become views of unknown strides: host bodies erase types anyway. Vectors lie side by side.
+/// A call looks at its views (`signature`), picks the C++ types that they have (`with_types`), and calls the function of
+/// the same name. Matrices become views of unknown strides: host bodies erase types anyway. Vectors lie side by side.
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -358,7 +358,7 @@ void with_parameters(signature const& s, F const& f) {
   });
 }
 
-/// A call of `f(executor, types)`. The reference executor has the two pairs of one type that sums are carried in, since every pair
+/// A call of `f(executor, types)`. The reference executor has the two pairs of types that sums are carried in: every pair
 /// costs all readable bodies once more.
 template <class Ex, class F, class X, class P>
 void call(char const* function, F const& f, Ex const& ex, types<X, P> t) {

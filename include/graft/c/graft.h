@@ -5,27 +5,28 @@
  *
  *     g++ -std=c++20 -O3 -fPIC -shared -fopenmp -Iinclude include/graft/c/graft.cpp -o libgraft_c.so
  *
- * Everything computes what the C++ function of the same name computes, with the same bits; nothing is copied and nothing is
- * owned. Letters: T tokens, n in, m out, r rank, E experts, k choices. Matrices are written as in the papers: x[T, n], y[T, m],
- * weights W[m, n], A[r, n], B[m, r].
+ * Everything computes what the C++ function of the same name computes, with the same bits; nothing is copied and
+ * nothing is owned. Letters: T tokens, n in, m out, r rank, E experts, k choices. Matrices are written as in the
+ * papers: x[T, n], y[T, m], weights W[m, n], A[r, n], B[m, r].
  *
  * Rules that hold for every function
- *   Views        are passed by address. A null pointer, or a view of rank 0 (all zeros), is one that is not there, where the
- *                comment says "or none". Inputs are only read, though `data` is not const.
- *   Shapes       any strides in elements, negative and 0 too for inputs; elements of vectors lie side by side. 0 tokens are legal.
- *   Types        one dtype for activations, written X below (x, y, dx, dy, W, logits, rows), one for parameters, written P
- *                (A, B, bias, magnitude, d, b, s, their gradients, weights of gates). Supported pairs (X, P):
+ *   Views        are passed by address. A null pointer, or a view of rank 0 (all zeros), is one that is not there; it
+ *                may be given where the comment says "or none". Inputs are only read, though `data` is not const.
+ *   Shapes       any strides in elements, negative and 0 too for inputs, but elements of vectors lie side by side.
+ *                0 tokens are legal.
+ *   Types        one dtype for activations, written X below (x, y, dx, dy, W, logits, rows), and one for parameters,
+ *                written P (A, B, bias, magnitude, d, b, s, their gradients, weights of gates). The pairs (X, P) are
  *                    (float32, float32)  (bfloat16, bfloat16)  (float16, float16)
  *                    (bfloat16, float32)  (float16, float32)  (float64, float64)
- *                What is kept between calls (norms, factors, rotations), and the bias of a gate, is of the type that sums are
- *                carried in, written S: float32, or float64 where X and P are. Ids are int32 or int64.
+ *                What is kept between calls (norms, factors, rotations), and the bias of a gate, is of the type that
+ *                sums are carried in, written S: float32, or float64 where X and P are. Ids are int32 or int64.
  *                Anything else is GRAFT_ERROR_UNSUPPORTED, before any data is touched.
  *   Aliasing     nothing that is written may overlap anything else, unless the comment says so; it is checked.
  *   Errors       a status other than GRAFT_OK, and a sentence in graft_last_error(). Nothing is written then, but for
  *                GRAFT_ERROR_DATA, which is found while data is read, and GRAFT_ERROR_OUT_OF_MEMORY.
  *   Gradients    all of an adapter's parameters, or none of them.
  *   Determinism  bits do not depend on the executor, its threads, the instruction set or the tokens beside a token.
- *   Memory       scratch comes from the executor (see graft_executor), once per call; otherwise nothing is allocated.
+ *   Memory       scratch comes from the executor (see graft_executor); otherwise a call that succeeds allocates nothing.
  *   Threads      every function may be called from any number of threads at once.
  */
 #ifndef GRAFT_C_GRAFT_H
@@ -60,8 +61,8 @@ typedef enum graft_status {
 GRAFT_C_API const char* graft_status_name(graft_status status);
 
 /**
- * The sentence of the last call on this thread that failed; "" before any. It names the operation, the argument and the extents
- * or types involved. Valid until the next call that fails on this thread; cut off at 1023 bytes.
+ * The sentence of the last call on this thread that failed; "" before any. It names the operation, the argument and
+ * the extents or types involved. Valid until the next call that fails on this thread; cut off at 1023 bytes.
  */
 GRAFT_C_API const char* graft_last_error(void);
 
@@ -74,12 +75,12 @@ GRAFT_C_API const char* graft_version(void);
 typedef enum graft_isa_level { GRAFT_ISA_BASELINE = 0, GRAFT_ISA_AVX2 = 1, GRAFT_ISA_AVX512 = 2 } graft_isa_level;
 
 /**
- * "baseline", "avx2" or "avx512": the level that calls run at. The processor's, unless the environment variable GRAFT_ISA or
- * graft_limit_isa lowers it. Null where GRAFT_ISA is none of these; graft_last_error() says so.
+ * "baseline", "avx2" or "avx512": the level that calls run at. The processor's, unless the environment variable
+ * GRAFT_ISA or graft_limit_isa lowers it. Null where GRAFT_ISA is none of these; graft_last_error() says so.
  */
 GRAFT_C_API const char* graft_isa(void);
 
-/** Runs at this level or at the processor's, whichever is lower, from the next call on, in the whole program. Bits are the same. */
+/** This level or the processor's, whichever is lower, from the next call on, in the whole program. Bits are the same. */
 GRAFT_C_API graft_status graft_limit_isa(graft_isa_level level);
 
 /* ------------------------------------------------------------------------------------------------------- executors */
@@ -93,9 +94,10 @@ typedef enum graft_executor_kind {
 /**
  * Where work runs and where scratch comes from. A value, free to copy; make one by graft_serial() and the others below.
  *
- * Scratch: `allocate(context, bytes, alignment)` is called on the calling thread at most a few times per call, and each block
- * goes back by `deallocate(context, memory, bytes, alignment)` before the call returns. It must return memory at an address that
- * is a multiple of `alignment` (64), or null for GRAFT_ERROR_OUT_OF_MEMORY. Both null: the C++ default resource, operator new.
+ * Scratch: `allocate(context, bytes, alignment)` is called on the calling thread at most a few times per call, and
+ * each block goes back by `deallocate(context, memory, bytes, alignment)` before the call returns. It must return
+ * memory at an address that is a multiple of `alignment` (64), or null for GRAFT_ERROR_OUT_OF_MEMORY. Both null: the
+ * C++ default resource, operator new.
  */
 typedef struct graft_executor {
   int32_t kind;    /**< graft_executor_kind */
@@ -147,8 +149,9 @@ static inline size_t graft_dtype_bytes(int32_t dtype) {
 GRAFT_C_API const char* graft_dtype_name(int32_t dtype);
 
 /**
- * Somebody's memory: element (i, j, ...) lies at data + (i * strides[0] + j * strides[1] + ...) elements. Rank 0 (all zeros) is
- * a view that is not there. A framework's tensor is one assignment: its data pointer, sizes and strides as they are.
+ * Somebody's memory: element (i, j, ...) lies at data + (i * strides[0] + j * strides[1] + ...) elements. Rank 0 (all
+ * zeros) is a view that is not there. A framework's tensor is one assignment: its data pointer, sizes and strides as
+ * they are.
  */
 typedef struct graft_view {
   void* data;
@@ -159,8 +162,8 @@ typedef struct graft_view {
 } graft_view;
 
 /** Any strides, of `rank` <= 4. */
-static inline graft_view graft_view_strided(const void* data, graft_dtype dtype, int32_t rank, const int64_t* shape,
-                                            const int64_t* strides) {
+static inline graft_view graft_view_strided(void const* data, graft_dtype dtype, int32_t rank, int64_t const* shape,
+                                            int64_t const* strides) {
   graft_view v;
   int32_t i;
   v.data = (void*)(uintptr_t)data;
@@ -173,12 +176,12 @@ static inline graft_view graft_view_strided(const void* data, graft_dtype dtype,
   return v;
 }
 /** Elements side by side. */
-static inline graft_view graft_view_1d(const void* data, graft_dtype dtype, int64_t size) {
+static inline graft_view graft_view_1d(void const* data, graft_dtype dtype, int64_t size) {
   int64_t stride = 1;
   return graft_view_strided(data, dtype, 1, &size, &stride);
 }
 /** Row-major, without gaps. */
-static inline graft_view graft_view_2d(const void* data, graft_dtype dtype, int64_t rows, int64_t columns) {
+static inline graft_view graft_view_2d(void const* data, graft_dtype dtype, int64_t rows, int64_t columns) {
   int64_t shape[2], strides[2];
   shape[0] = rows;
   shape[1] = columns;
@@ -186,7 +189,7 @@ static inline graft_view graft_view_2d(const void* data, graft_dtype dtype, int6
   strides[1] = 1;
   return graft_view_strided(data, dtype, 2, shape, strides);
 }
-static inline graft_view graft_view_3d(const void* data, graft_dtype dtype, int64_t a, int64_t b, int64_t c) {
+static inline graft_view graft_view_3d(void const* data, graft_dtype dtype, int64_t a, int64_t b, int64_t c) {
   int64_t shape[3], strides[3];
   shape[0] = a;
   shape[1] = b;
@@ -196,7 +199,7 @@ static inline graft_view graft_view_3d(const void* data, graft_dtype dtype, int6
   strides[2] = 1;
   return graft_view_strided(data, dtype, 3, shape, strides);
 }
-static inline graft_view graft_view_4d(const void* data, graft_dtype dtype, int64_t a, int64_t b, int64_t c,
+static inline graft_view graft_view_4d(void const* data, graft_dtype dtype, int64_t a, int64_t b, int64_t c,
                                        int64_t d) {
   int64_t shape[4], strides[4];
   shape[0] = a;
@@ -224,8 +227,8 @@ static inline graft_view graft_view_transposed(graft_view v) {
 /* ------------------------------------------------------------------------------------------------------------ LoRA */
 
 /**
- * LoRA (arXiv 2106.09685): y += scale ((x A^T) B^T + bias). A[r, n], B[m, r], bias[m] or none, all P; as checkpoints store them.
- * scale = alpha / r, or alpha / sqrt(r) for rsLoRA; see graft_lora_scale.
+ * LoRA (arXiv 2106.09685): y += scale ((x A^T) B^T + bias). A[r, n], B[m, r], bias[m] or none, all P; as checkpoints
+ * store them. scale = alpha / r, or alpha / sqrt(r) for rsLoRA; see graft_lora_scale.
  */
 typedef struct graft_lora {
   graft_view A;
@@ -246,33 +249,33 @@ GRAFT_C_API double graft_lora_scale(double alpha, int64_t rank);
 /** alpha / sqrt(rank). NaN, with a sentence in graft_last_error(), unless rank > 0. */
 GRAFT_C_API double graft_rslora_scale(double alpha, int64_t rank);
 /** Elements that are trained: r (n + m), and m more with a bias. */
-GRAFT_C_API int64_t graft_lora_parameter_count(const graft_lora* lora);
+GRAFT_C_API int64_t graft_lora_parameter_count(graft_lora const* lora);
 
 /** y += scale ((x A^T) B^T + bias). x[T, n] in, y[T, m] in and out, both X. */
-GRAFT_C_API graft_status graft_lora_add_delta(const graft_executor* executor, const graft_lora* lora,
-                                              const graft_view* x, const graft_view* y);
+GRAFT_C_API graft_status graft_lora_add_delta(graft_executor const* executor, graft_lora const* lora,
+                                              graft_view const* x, graft_view const* y);
 
 /**
  * With v = scale x A^T and u = scale dy B, all added to what is there:
  *     dB += dy^T v    dA += u^T x    dbias += scale sum of dy over tokens    dx += u A
  * x[T, n], dy[T, m] in, dx[T, n] in and out or none, all X. `gradients` may be null: dx only is wanted.
  */
-GRAFT_C_API graft_status graft_lora_backward(const graft_executor* executor, const graft_lora* lora,
-                                             const graft_view* x, const graft_view* dy,
-                                             const graft_lora_gradients* gradients, const graft_view* dx);
+GRAFT_C_API graft_status graft_lora_backward(graft_executor const* executor, graft_lora const* lora,
+                                             graft_view const* x, graft_view const* dy,
+                                             graft_lora_gradients const* gradients, graft_view const* dx);
 
 /**
- * W += scale B A, and base_bias += scale bias. W[m, n], base_bias[m] in and out, both X. base_bias must be given where the adapter
- * has a bias, and is left alone where it has none. 16-bit weights are rounded once.
+ * W += scale B A, and base_bias += scale bias. W[m, n], base_bias[m] in and out, both X. base_bias must be given where
+ * the adapter has a bias, and is left alone where it has none. 16-bit weights are rounded once.
  */
-GRAFT_C_API graft_status graft_lora_merge(const graft_executor* executor, const graft_lora* lora, const graft_view* W,
-                                          const graft_view* base_bias);
+GRAFT_C_API graft_status graft_lora_merge(graft_executor const* executor, graft_lora const* lora, graft_view const* W,
+                                          graft_view const* base_bias);
 /** The same subtracted: equal to the weight before up to rounding, not in bits. */
-GRAFT_C_API graft_status graft_lora_unmerge(const graft_executor* executor, const graft_lora* lora,
-                                            const graft_view* W, const graft_view* base_bias);
+GRAFT_C_API graft_status graft_lora_unmerge(graft_executor const* executor, graft_lora const* lora, graft_view const* W,
+                                            graft_view const* base_bias);
 /** D = scale B A, what graft_lora_merge adds. D[m, n] out, X. */
-GRAFT_C_API graft_status graft_lora_delta_weight(const graft_executor* executor, const graft_lora* lora,
-                                                 const graft_view* D);
+GRAFT_C_API graft_status graft_lora_delta_weight(graft_executor const* executor, graft_lora const* lora,
+                                                 graft_view const* D);
 
 /** Ways to draw a fresh adapter; each leaves B A = 0. The distributions are PEFT's, the numbers are graft's own. */
 typedef enum graft_lora_init {
@@ -282,12 +285,13 @@ typedef enum graft_lora_init {
 } graft_lora_init;
 
 /** Writes A, B and the bias. A function of (seed, stream, element); give every layer its own stream. */
-GRAFT_C_API graft_status graft_lora_initialize(const graft_executor* executor, const graft_lora* lora,
+GRAFT_C_API graft_status graft_lora_initialize(graft_executor const* executor, graft_lora const* lora,
                                                graft_lora_init how, uint64_t seed, uint64_t stream);
 
 /**
- * The load-time form: B[m, r] copied into panels[ceil(m / 64), r, 64], zeros past m; A and the bias as they are. Forwards of a few
- * tokens are faster. For add_delta only: keep the graft_lora for everything else, and pack again when B changes.
+ * The load-time form: B[m, r] copied into panels[ceil(m / 64), r, 64], zeros past m; A and the bias as they are.
+ * Forwards of a few tokens are faster. For add_delta only: keep the graft_lora for everything else, and pack again
+ * when B changes.
  */
 typedef struct graft_packed_lora {
   graft_view A;
@@ -300,17 +304,18 @@ typedef struct graft_packed_lora {
 /** Elements (of P) of the panels; 0 unless both are positive. */
 GRAFT_C_API int64_t graft_lora_packed_size(int64_t out_features, int64_t rank);
 /** Copies B into `memory` of `elements` elements of P (64-byte aligned is fastest) and describes it in *packed. */
-GRAFT_C_API graft_status graft_lora_pack(const graft_executor* executor, const graft_lora* lora, void* memory,
+GRAFT_C_API graft_status graft_lora_pack(graft_executor const* executor, graft_lora const* lora, void* memory,
                                          int64_t elements, graft_packed_lora* packed);
 /** As graft_lora_add_delta, with the same bits. */
-GRAFT_C_API graft_status graft_packed_lora_add_delta(const graft_executor* executor, const graft_packed_lora* lora,
-                                                     const graft_view* x, const graft_view* y);
+GRAFT_C_API graft_status graft_packed_lora_add_delta(graft_executor const* executor, graft_packed_lora const* lora,
+                                                     graft_view const* x, graft_view const* y);
 
 /* ------------------------------------------------------------------------------------------------------------ DoRA */
 
 /**
- * DoRA (arXiv 2402.09353): y = c * (base(x) + scale (x A^T) B^T), c = magnitude / norms, norms[o] = || (W + scale B A)[o, :] ||.
- * A[r, n], B[m, r], magnitude[m] P; norms[m] S, memory that graft_dora_update_norms writes after every change of W, A or B.
+ * DoRA (arXiv 2402.09353): y = c * (base(x) + scale (x A^T) B^T), c = magnitude / norms, norms[o] = || (W + scale B
+ * A)[o, :] ||. A[r, n], B[m, r], magnitude[m] P; norms[m] S, memory that graft_dora_update_norms writes after every
+ * change of W, A or B.
  */
 typedef struct graft_dora {
   graft_view A;
@@ -328,43 +333,43 @@ typedef struct graft_dora_gradients {
 } graft_dora_gradients;
 
 /** r (n + m) + m. */
-GRAFT_C_API int64_t graft_dora_parameter_count(const graft_dora* dora);
+GRAFT_C_API int64_t graft_dora_parameter_count(graft_dora const* dora);
 
 /** norms = || W + scale B A ||, row by row. W[m, n] X; base_norms[m] = || W || S, or none, saves summing W again. */
-GRAFT_C_API graft_status graft_dora_update_norms(const graft_executor* executor, const graft_dora* dora,
-                                                 const graft_view* W, const graft_view* base_norms);
+GRAFT_C_API graft_status graft_dora_update_norms(graft_executor const* executor, graft_dora const* dora,
+                                                 graft_view const* W, graft_view const* base_norms);
 /** factors = magnitude / norms, 0 where a norm is 0: the form for inference. factors[m] out, S. */
-GRAFT_C_API graft_status graft_dora_prepare(const graft_executor* executor, const graft_dora* dora,
-                                            const graft_view* factors);
+GRAFT_C_API graft_status graft_dora_prepare(graft_executor const* executor, graft_dora const* dora,
+                                            graft_view const* factors);
 /**
- * y = c * (y + scale (x A^T) B^T), where y comes in as base(x) without its bias (add that afterwards, unscaled). x[T, n] in,
- * y[T, m] in and out, both X. kept[T, m] X out, or none: y + scale (x A^T) B^T, what graft_dora_backward takes.
+ * y = c * (y + scale (x A^T) B^T), where y comes in as base(x) without its bias (add that afterwards, unscaled). x[T,
+ * n] in, y[T, m] in and out, both X. kept[T, m] X out, or none: y + scale (x A^T) B^T, what graft_dora_backward takes.
  */
-GRAFT_C_API graft_status graft_dora_transform_output(const graft_executor* executor, const graft_dora* dora,
-                                                     const graft_view* x, const graft_view* y, const graft_view* kept);
+GRAFT_C_API graft_status graft_dora_transform_output(graft_executor const* executor, graft_dora const* dora,
+                                                     graft_view const* x, graft_view const* y, graft_view const* kept);
 /** The same by the factors that graft_dora_prepare wrote: costs what LoRA costs. Magnitude and norms are not read. */
-GRAFT_C_API graft_status graft_dora_transform_output_prepared(const graft_executor* executor, const graft_dora* dora,
-                                                              const graft_view* factors, const graft_view* x,
-                                                              const graft_view* y);
+GRAFT_C_API graft_status graft_dora_transform_output_prepared(graft_executor const* executor, graft_dora const* dora,
+                                                              graft_view const* factors, graft_view const* x,
+                                                              graft_view const* y);
 /**
- * Norms held constant, as PEFT trains; added to what is there: dmagnitude += sum of dy * kept / norms; then dy <- c * dy in place,
- * and with it dA, dB, dx as graft_lora_backward. x[T, n], kept[T, m] in; dy[T, m] comes in as the gradient of y and goes out as that
- * of base(x); dx[T, n] in and out or none; all X. `gradients` may be null.
+ * Norms held constant, as PEFT trains; added to what is there: dmagnitude += sum of dy * kept / norms; then dy <- c *
+ * dy in place, and with it dA, dB, dx as graft_lora_backward. x[T, n], kept[T, m] in; dy[T, m] comes in as the
+ * gradient of y and goes out as that of base(x); dx[T, n] in and out or none; all X. `gradients` may be null.
  */
-GRAFT_C_API graft_status graft_dora_backward(const graft_executor* executor, const graft_dora* dora,
-                                             const graft_view* x, const graft_view* kept, const graft_view* dy,
-                                             const graft_dora_gradients* gradients, const graft_view* dx);
+GRAFT_C_API graft_status graft_dora_backward(graft_executor const* executor, graft_dora const* dora,
+                                             graft_view const* x, graft_view const* kept, graft_view const* dy,
+                                             graft_dora_gradients const* gradients, graft_view const* dx);
 /** W <- c * (W + scale B A), with the stored norms, which are those of the weight before. W[m, n] in and out, X. */
-GRAFT_C_API graft_status graft_dora_merge(const graft_executor* executor, const graft_dora* dora, const graft_view* W);
+GRAFT_C_API graft_status graft_dora_merge(graft_executor const* executor, graft_dora const* dora, graft_view const* W);
 /** W <- W / c - scale B A. A row whose magnitude is 0 cannot come back: NaN. */
-GRAFT_C_API graft_status graft_dora_unmerge(const graft_executor* executor, const graft_dora* dora,
-                                            const graft_view* W);
+GRAFT_C_API graft_status graft_dora_unmerge(graft_executor const* executor, graft_dora const* dora,
+                                            graft_view const* W);
 
 /* ------------------------------------------------------------------------------------------------------------ VeRA */
 
 /**
- * VeRA (arXiv 2310.11454): y += b * ((d * (x A^T)) B^T). A[r, n], B[m, r] frozen and shared by layers (pass the first n columns of
- * A, the first m rows of B), d[r], b[m] trained; all P.
+ * VeRA (arXiv 2310.11454): y += b * ((d * (x A^T)) B^T). A[r, n], B[m, r] frozen and shared by layers (pass the first
+ * n columns of A, the first m rows of B), d[r], b[m] trained; all P.
  */
 typedef struct graft_vera {
   graft_view A;
@@ -380,28 +385,29 @@ typedef struct graft_vera_gradients {
 } graft_vera_gradients;
 
 /** r + m. */
-GRAFT_C_API int64_t graft_vera_parameter_count(const graft_vera* vera);
+GRAFT_C_API int64_t graft_vera_parameter_count(graft_vera const* vera);
 /** y += b * ((d * (x A^T)) B^T). x[T, n] in, y[T, m] in and out, both X. */
-GRAFT_C_API graft_status graft_vera_add_delta(const graft_executor* executor, const graft_vera* vera,
-                                              const graft_view* x, const graft_view* y);
+GRAFT_C_API graft_status graft_vera_add_delta(graft_executor const* executor, graft_vera const* vera,
+                                              graft_view const* x, graft_view const* y);
 /** Added to what is there: dd, db, and dx[T, n] or none. x[T, n], dy[T, m] in; all X. `gradients` may be null. */
-GRAFT_C_API graft_status graft_vera_backward(const graft_executor* executor, const graft_vera* vera,
-                                             const graft_view* x, const graft_view* dy,
-                                             const graft_vera_gradients* gradients, const graft_view* dx);
+GRAFT_C_API graft_status graft_vera_backward(graft_executor const* executor, graft_vera const* vera,
+                                             graft_view const* x, graft_view const* dy,
+                                             graft_vera_gradients const* gradients, graft_view const* dx);
 /** W += diag(b) B diag(d) A. W[m, n] in and out, X. */
-GRAFT_C_API graft_status graft_vera_merge(const graft_executor* executor, const graft_vera* vera, const graft_view* W);
-GRAFT_C_API graft_status graft_vera_unmerge(const graft_executor* executor, const graft_vera* vera,
-                                            const graft_view* W);
+GRAFT_C_API graft_status graft_vera_merge(graft_executor const* executor, graft_vera const* vera, graft_view const* W);
+GRAFT_C_API graft_status graft_vera_unmerge(graft_executor const* executor, graft_vera const* vera,
+                                            graft_view const* W);
 /** D = diag(b) B diag(d) A. D[m, n] out, X. */
-GRAFT_C_API graft_status graft_vera_delta_weight(const graft_executor* executor, const graft_vera* vera,
-                                                 const graft_view* D);
+GRAFT_C_API graft_status graft_vera_delta_weight(graft_executor const* executor, graft_vera const* vera,
+                                                 graft_view const* D);
 
 /* ---------------------------------------------------------------------------------------------------- OFT and BOFT */
 
 /**
- * OFT (arXiv 2306.07280, 2506.19847): y = (x diag(R_1, ..., R_D)) W^T, D blocks of b x b, D b = n features. parameters[D, b (b - 1) / 2]
- * P, the strict upper triangles of skew Q, row by row; [1, ...] where all blocks are shared. rotations[D or 1, b, b] S, memory that
- * graft_oft_update_rotations writes after every change of the parameters.
+ * OFT (arXiv 2306.07280, 2506.19847): y = (x diag(R_1, ..., R_D)) W^T, D blocks of b x b, D b = n features.
+ * parameters[D, b (b - 1) / 2] P, the strict upper triangles of skew Q, row by row; [1, ...] where all blocks are
+ * shared. rotations[D or 1, b, b] S, memory that graft_oft_update_rotations writes after every change of the
+ * parameters.
  */
 typedef struct graft_oft {
   graft_view parameters;
@@ -412,26 +418,27 @@ typedef struct graft_oft {
 } graft_oft;
 
 /** D b (b - 1) / 2, or b (b - 1) / 2 where blocks are shared. */
-GRAFT_C_API int64_t graft_oft_parameter_count(const graft_oft* oft);
-GRAFT_C_API graft_status graft_oft_update_rotations(const graft_executor* executor, const graft_oft* oft);
+GRAFT_C_API int64_t graft_oft_parameter_count(graft_oft const* oft);
+GRAFT_C_API graft_status graft_oft_update_rotations(graft_executor const* executor, graft_oft const* oft);
 /** turned = x diag(R), which goes into the base layer. x[T, n] in, turned[T, n] out, both X. turned may be x. */
-GRAFT_C_API graft_status graft_oft_transform_input(const graft_executor* executor, const graft_oft* oft,
-                                                   const graft_view* x, const graft_view* turned);
+GRAFT_C_API graft_status graft_oft_transform_input(graft_executor const* executor, graft_oft const* oft,
+                                                   graft_view const* x, graft_view const* turned);
 /**
  * With g = the gradient of turned, added to what is there: dparameters (as the parameters, P) or none, by way of x, and
  * dx += g diag(R)^T or none. x[T, n], g[T, n], dx[T, n], all X.
  */
-GRAFT_C_API graft_status graft_oft_backward_input(const graft_executor* executor, const graft_oft* oft,
-                                                  const graft_view* x, const graft_view* g,
-                                                  const graft_view* dparameters, const graft_view* dx);
+GRAFT_C_API graft_status graft_oft_backward_input(graft_executor const* executor, graft_oft const* oft,
+                                                  graft_view const* x, graft_view const* g,
+                                                  graft_view const* dparameters, graft_view const* dx);
 /** W <- W diag(R)^T. W[m, n] in and out, X. */
-GRAFT_C_API graft_status graft_oft_merge(const graft_executor* executor, const graft_oft* oft, const graft_view* W);
+GRAFT_C_API graft_status graft_oft_merge(graft_executor const* executor, graft_oft const* oft, graft_view const* W);
 /** W <- W diag(R)^-T, of a series by the inverses of its blocks. */
-GRAFT_C_API graft_status graft_oft_unmerge(const graft_executor* executor, const graft_oft* oft, const graft_view* W);
+GRAFT_C_API graft_status graft_oft_unmerge(graft_executor const* executor, graft_oft const* oft, graft_view const* W);
 
 /**
- * BOFT (arXiv 2311.06243): y = s * ((x B_{N-1} ... B_0) W^T), N butterfly factors of D blocks b x b, D b = n. parameters[N, D, b, b]
- * (Q = (A - A^T) / 2 of each) and s[m] P; rotations[N, D, b, b] S, memory that graft_boft_update_rotations writes.
+ * BOFT (arXiv 2311.06243): y = s * ((x B_{N-1} ... B_0) W^T), N butterfly factors of D blocks b x b, D b = n.
+ * parameters[N, D, b, b] (Q = (A - A^T) / 2 of each) and s[m] P; rotations[N, D, b, b] S, memory that
+ * graft_boft_update_rotations writes.
  */
 typedef struct graft_boft {
   graft_view parameters;
@@ -440,57 +447,58 @@ typedef struct graft_boft {
 } graft_boft;
 
 /** N D b^2 + m. */
-GRAFT_C_API int64_t graft_boft_parameter_count(const graft_boft* boft);
-GRAFT_C_API graft_status graft_boft_update_rotations(const graft_executor* executor, const graft_boft* boft);
-/** turned = x B_{N-1} ... B_0, which goes into the base layer. x[T, n] in, turned[T, n] out, both X. turned may be x. */
-GRAFT_C_API graft_status graft_boft_transform_input(const graft_executor* executor, const graft_boft* boft,
-                                                    const graft_view* x, const graft_view* turned);
-/** y <- s * y, where y comes in as what the base layer gives without its bias. y[T, m] X; kept[T, m] X out, or none: y before. */
-GRAFT_C_API graft_status graft_boft_transform_output(const graft_executor* executor, const graft_boft* boft,
-                                                     const graft_view* y, const graft_view* kept);
+GRAFT_C_API int64_t graft_boft_parameter_count(graft_boft const* boft);
+GRAFT_C_API graft_status graft_boft_update_rotations(graft_executor const* executor, graft_boft const* boft);
+/** turned = x B_{N-1} ... B_0, which goes into the base layer. x[T, n], turned[T, n], both X. turned may be x. */
+GRAFT_C_API graft_status graft_boft_transform_input(graft_executor const* executor, graft_boft const* boft,
+                                                    graft_view const* x, graft_view const* turned);
+/** y <- s * y; y[T, m] X comes in as what the base layer gives without its bias. kept[T, m] X out, or none: y before. */
+GRAFT_C_API graft_status graft_boft_transform_output(graft_executor const* executor, graft_boft const* boft,
+                                                     graft_view const* y, graft_view const* kept);
 /** ds += sum over tokens of dy * kept (ds[m] P or none), and dy <- s * dy in place. kept[T, m], dy[T, m], both X. */
-GRAFT_C_API graft_status graft_boft_backward_output(const graft_executor* executor, const graft_boft* boft,
-                                                    const graft_view* kept, const graft_view* dy,
-                                                    const graft_view* ds);
+GRAFT_C_API graft_status graft_boft_backward_output(graft_executor const* executor, graft_boft const* boft,
+                                                    graft_view const* kept, graft_view const* dy, graft_view const* ds);
 /** As graft_oft_backward_input; dparameters[N, D, b, b] P or none. */
-GRAFT_C_API graft_status graft_boft_backward_input(const graft_executor* executor, const graft_boft* boft,
-                                                   const graft_view* x, const graft_view* g,
-                                                   const graft_view* dparameters, const graft_view* dx);
+GRAFT_C_API graft_status graft_boft_backward_input(graft_executor const* executor, graft_boft const* boft,
+                                                   graft_view const* x, graft_view const* g,
+                                                   graft_view const* dparameters, graft_view const* dx);
 /** W <- diag(s) W (B_{N-1} ... B_0)^T. W[m, n] in and out, X. */
-GRAFT_C_API graft_status graft_boft_merge(const graft_executor* executor, const graft_boft* boft, const graft_view* W);
+GRAFT_C_API graft_status graft_boft_merge(graft_executor const* executor, graft_boft const* boft, graft_view const* W);
 /** Back, by the transposes and 1 / s: an s of 0 cannot come back (NaN). */
-GRAFT_C_API graft_status graft_boft_unmerge(const graft_executor* executor, const graft_boft* boft,
-                                            const graft_view* W);
+GRAFT_C_API graft_status graft_boft_unmerge(graft_executor const* executor, graft_boft const* boft,
+                                            graft_view const* W);
 
 /* --------------------------------------------------------------------------------------------------------- kernels */
 
 /**
- * Blocks of skew parameters to rotations[D, b, b] S. parameters P: packed [D, b (b - 1) / 2] or square [D, b, b], Q = (A - A^T) / 2.
- * terms = 0: (I - Q) (I + Q)^-1. terms = t > 0: I + 2 Q + ... + 2 Q^(t-2) + Q^(t-1), which turns the other way.
+ * Blocks of skew parameters to rotations[D, b, b] S. parameters P: packed [D, b (b - 1) / 2] or square [D, b, b], Q =
+ * (A - A^T) / 2. terms = 0: (I - Q) (I + Q)^-1. terms = t > 0: I + 2 Q + ... + 2 Q^(t-2) + Q^(t-1), which turns the
+ * other way.
  */
-GRAFT_C_API graft_status graft_cayley(const graft_executor* executor, const graft_view* parameters, int32_t terms,
-                                      const graft_view* rotations);
+GRAFT_C_API graft_status graft_cayley(graft_executor const* executor, graft_view const* parameters, int32_t terms,
+                                      graft_view const* rotations);
 /**
- * norms[o] = || W[o, :] + scale (B A)[o, :] ||. W[m, n] X; B[m, r] and A[r, n] P, or both none; base_norms[m] S in, or none; norms[m] S out.
+ * norms[o] = || W[o, :] + scale (B A)[o, :] ||. W[m, n] X; B[m, r] and A[r, n] P, or both none; base_norms[m] S in, or
+ * none; norms[m] S out.
  */
-GRAFT_C_API graft_status graft_row_norms(const graft_executor* executor, const graft_view* W, const graft_view* B,
-                                         const graft_view* A, double scale, const graft_view* base_norms,
-                                         const graft_view* norms);
+GRAFT_C_API graft_status graft_row_norms(graft_executor const* executor, graft_view const* W, graft_view const* B,
+                                         graft_view const* A, double scale, graft_view const* base_norms,
+                                         graft_view const* norms);
 /**
- * p = softmax(logits / temperature), row by row. logits[T, E] X in, p[T, E] P out. status[T] int32 or none, see graft_route; rows with a
- * NaN, a +inf or only -inf are NaN.
+ * p = softmax(logits / temperature), row by row. logits[T, E] X in, p[T, E] P out. status[T] int32 or none, see
+ * graft_route; rows with a NaN, a +inf or only -inf are NaN.
  */
-GRAFT_C_API graft_status graft_softmax(const graft_executor* executor, const graft_view* logits, double temperature,
-                                       const graft_view* p, const graft_view* status);
+GRAFT_C_API graft_status graft_softmax(graft_executor const* executor, graft_view const* logits, double temperature,
+                                       graft_view const* p, graft_view const* status);
 /** dlogits += p (dp - sum of p dp) / temperature. p[T, E], dp[T, E] P in; dlogits[T, E] X in and out. */
-GRAFT_C_API graft_status graft_softmax_backward(const graft_executor* executor, const graft_view* p,
-                                                const graft_view* dp, double temperature, const graft_view* dlogits);
+GRAFT_C_API graft_status graft_softmax_backward(graft_executor const* executor, graft_view const* p,
+                                                graft_view const* dp, double temperature, graft_view const* dlogits);
 /**
  * ids[t, s] = the index of the s-th largest of row t, ties to the lower index, NaN last; values[t, s] = that number.
  * scores[T, E] P in; ids[T, k] int32 or int64 out; values[T, k] P out, or none.
  */
-GRAFT_C_API graft_status graft_top_k(const graft_executor* executor, const graft_view* scores, const graft_view* ids,
-                                     const graft_view* values);
+GRAFT_C_API graft_status graft_top_k(graft_executor const* executor, graft_view const* scores, graft_view const* ids,
+                                     graft_view const* values);
 
 /* ----------------------------------------------------------------------------------------------------------- gates */
 
@@ -500,7 +508,7 @@ typedef enum graft_gate_score { GRAFT_SCORE_SOFTMAX = 0, GRAFT_SCORE_SIGMOID = 1
 typedef enum graft_second_expert {
   GRAFT_SECOND_ALWAYS = 0,
   GRAFT_SECOND_ABOVE_THRESHOLD = 1, /**< those whose second weight is above `threshold` */
-  GRAFT_SECOND_RANDOM = 2           /**< those with weight / threshold above a uniform number of (seed, stream, token) */
+  GRAFT_SECOND_RANDOM = 2 /**< those with weight / threshold above a uniform number of (seed, stream, token) */
 } graft_second_expert;
 
 /** What becomes of NaN, +inf, and rows of only -inf. */
@@ -519,15 +527,15 @@ typedef enum graft_gate_fault {
 } graft_gate_fault;
 
 /**
- * How a token chooses. With u = e^((z - max z) / temperature), or sigmoid(z), and c = z, or sigmoid(z) + bias: the k experts with the
- * largest c, of the `kept_groups` best of `groups` groups only, have the weights
+ * How a token chooses. With u = e^((z - max z) / temperature), or sigmoid(z), and c = z, or sigmoid(z) + bias: the k
+ * experts with the largest c, of the `kept_groups` best of `groups` groups only, have the weights
  *
  *     scale u / sum over all u                               (sigmoid: scale u)
  *     renormalize:               scale u / sum over the chosen u
  *     renormalize with epsilon:  scale p / (sum over the chosen p + epsilon), p = u / sum over all u   (sigmoid: p = u)
  *
- * Of the best k only the first whose p add up to more than top_p are kept, where that is below 1. Make one by the functions below, and
- * change what differs.
+ * Of the best k only the first whose p add up to more than top_p are kept, where that is below 1. Make one by the
+ * functions below, and change what differs.
  */
 typedef struct graft_gate {
   int32_t score;       /**< graft_gate_score */
@@ -563,7 +571,7 @@ static inline graft_gate graft_switch_top1(void) {
   g.stream = 0;
   return g;
 }
-/** Softmax over all experts, then the k largest, divided by their sum (Mixtral); renormalize = 0: not divided (DeepSeek-V2). */
+/** Softmax over all experts, then the k largest, divided by their sum (Mixtral), or not: renormalize = 0 (DeepSeek-V2). */
 static inline graft_gate graft_softmax_topk(int renormalize) {
   graft_gate g = graft_switch_top1();
   g.renormalize = renormalize != 0;
@@ -594,26 +602,28 @@ static inline graft_gate graft_gshard_top2(void) {
 }
 
 /**
- * ids[T, k] and weights[T, k] of logits[T, E], in falling order, ties to the lower index. logits X in; bias[E] S in, or none (of sigmoid
- * scores); ids int32 or int64 out, -1 where the rule drops a choice, with weight 0; weights P out.
- * status[T] int32 out, or none: with one, what is wrong with a token is a graft_gate_fault there and the call is GRAFT_OK; without one
- * the call is GRAFT_ERROR_DATA and the sentence names the first such token. Its ids are -1 and its weights 0 in either case.
+ * ids[T, k] and weights[T, k] of logits[T, E], in falling order, ties to the lower index. logits X in; bias[E] S in,
+ * or none (of sigmoid scores); ids int32 or int64 out, -1 where the rule drops a choice, with weight 0; weights P out.
+ * status[T] int32 out, or none: with one, what is wrong with a token is a graft_gate_fault there and the call is
+ * GRAFT_OK; without one the call is GRAFT_ERROR_DATA and the sentence names the first such token. Its ids are -1 and
+ * its weights 0 in either case.
  */
-GRAFT_C_API graft_status graft_route(const graft_executor* executor, const graft_gate* gate, const graft_view* logits,
-                                     const graft_view* bias, const graft_view* ids, const graft_view* weights,
-                                     const graft_view* status);
-/** dlogits += the gradient of the sum of weights * dweights, ids held fixed. logits X, ids, dweights P in; dlogits X in and out. */
-GRAFT_C_API graft_status graft_route_backward(const graft_executor* executor, const graft_gate* gate,
-                                              const graft_view* logits, const graft_view* ids,
-                                              const graft_view* dweights, const graft_view* dlogits,
-                                              const graft_view* status);
+GRAFT_C_API graft_status graft_route(graft_executor const* executor, graft_gate const* gate, graft_view const* logits,
+                                     graft_view const* bias, graft_view const* ids, graft_view const* weights,
+                                     graft_view const* status);
+/** dlogits[T, E] += the gradient of the sum of weights * dweights, ids held fixed. dlogits X in and out, dweights P in. */
+GRAFT_C_API graft_status graft_route_backward(graft_executor const* executor, graft_gate const* gate,
+                                              graft_view const* logits, graft_view const* ids,
+                                              graft_view const* dweights, graft_view const* dlogits,
+                                              graft_view const* status);
 
 /* ------------------------------------------------------------------------------------------------------------ plans */
 
 /**
- * Which row of which expert a pair of a token and a choice becomes, and the way back. Pair = t k + s. Expert e has the rows offsets[e] to
- * offsets[e] + counts[e] - 1, in the order of its pairs, then padding up to offsets[e + 1]; offsets[E] is the number of rows.
- * The pointers lead into the memory that graft_plan_make was given; read them as you like.
+ * Which row of which expert a pair of a token and a choice becomes, and the way back. Pair = t k + s. Expert e has the
+ * rows offsets[e] to offsets[e] + counts[e] - 1, in the order of its pairs, then padding up to offsets[e + 1];
+ * offsets[E] is the number of rows. The pointers lead into the memory that graft_plan_make was given; read them as you
+ * like.
  */
 typedef struct graft_plan {
   int64_t tokens;  /**< T */
@@ -645,8 +655,8 @@ typedef enum graft_drop_order {
 } graft_drop_order;
 
 /**
- * An expert takes C pairs of each group of `group` tokens (0: the whole batch): C = fixed where that is not negative, else
- * max(minimum, ceil or floor of G k factor / E), without the k where per_choice is 0.
+ * An expert takes C pairs of each group of `group` tokens (0: the whole batch): C = fixed where that is not negative,
+ * else max(minimum, ceil or floor of G k factor / E), without the k where per_choice is 0.
  */
 typedef struct graft_capacity {
   double factor;
@@ -679,45 +689,47 @@ static inline graft_capacity graft_capacity_factor(double factor) {
 GRAFT_C_API graft_status graft_plan_bytes(int64_t pairs, int64_t experts, int64_t alignment, int64_t tile,
                                           size_t* bytes);
 /**
- * Sorts ids[T, k] (int32 or int64; -1 names no expert) by expert, stably, into a plan in `memory` of `bytes` bytes, aligned to 8.
+ * Sorts ids[T, k] (int32 or int64; -1 names no expert) by expert, stably, into a plan in `memory` of `bytes` bytes,
+ * aligned to 8.
  *   alignment   each expert's rows begin at a multiple of it; 1 for none
  *   tile        rows of a tile of the tile table; 0 makes none
  *   capacity    or null: nothing is dropped
- *   scores      [T, k] of any floating-point dtype, or none: what GRAFT_DROP_BY_PROBABILITY and GRAFT_DROP_BATCH_PRIORITY sort by
- *   positions   [T, k] int32 or int64 out, or none: the place of each pair in its expert's order; for the first two orders
+ *   scores      [T, k] of any floating-point dtype, or none: what GRAFT_DROP_BY_PROBABILITY and
+ *               GRAFT_DROP_BATCH_PRIORITY sort by
+ *   positions   [T, k] int32 or int64 out, or none: the place of each pair in its expert's order; for the first two
+ *               orders
  * GRAFT_ERROR_DATA names the first token with an id outside [-1, E).
  */
-GRAFT_C_API graft_status graft_plan_make(const graft_executor* executor, const graft_view* ids, int64_t experts,
-                                         int64_t alignment, int64_t tile, const graft_capacity* capacity,
-                                         const graft_view* scores, const graft_view* positions, void* memory,
+GRAFT_C_API graft_status graft_plan_make(graft_executor const* executor, graft_view const* ids, int64_t experts,
+                                         int64_t alignment, int64_t tile, graft_capacity const* capacity,
+                                         graft_view const* scores, graft_view const* positions, void* memory,
                                          size_t bytes, graft_plan* plan);
 
 /**
- * rows[i] = x[token of row i], or weights times that; +0 in padding and behind the plan's rows. x[T, H] in, rows[N, H] out with
- * offsets[E] <= N <= plan.rows, both X; weights[T, k] P in, or none.
+ * rows[i] = x[token of row i], or weights times that; +0 in padding and behind the plan's rows. x[T, H] in, rows[N, H]
+ * out with offsets[E] <= N <= plan.rows, both X; weights[T, k] P in, or none.
  */
-GRAFT_C_API graft_status graft_dispatch(const graft_executor* executor, const graft_plan* plan, const graft_view* x,
-                                        const graft_view* weights, const graft_view* rows);
-/** dx[t] += sum over the choices of t of drows[inverse]: the backward of graft_dispatch without weights. drows[N, H], dx[T, H], both X. */
-GRAFT_C_API graft_status graft_dispatch_backward(const graft_executor* executor, const graft_plan* plan,
-                                                 const graft_view* drows, const graft_view* dx);
+GRAFT_C_API graft_status graft_dispatch(graft_executor const* executor, graft_plan const* plan, graft_view const* x,
+                                        graft_view const* weights, graft_view const* rows);
+/** The backward of graft_dispatch without weights: dx[t] += the sum over choices of drows. drows[N, H], dx[T, H], both X. */
+GRAFT_C_API graft_status graft_dispatch_backward(graft_executor const* executor, graft_plan const* plan,
+                                                 graft_view const* drows, graft_view const* dx);
 /**
- * y[t] = sum over the choices s of t of weights[t, s] rows[inverse(t, s)], in the order of choices; +0 for a token that has none.
- * rows[N, H] in, y[T, H] out, both X; weights[T, k] P in, or none for ones.
+ * y[t] = sum over the choices s of t of weights[t, s] rows[inverse(t, s)], in the order of choices; +0 for a token
+ * that has none. rows[N, H] in, y[T, H] out, both X; weights[T, k] P in, or none for ones.
  */
-GRAFT_C_API graft_status graft_combine(const graft_executor* executor, const graft_plan* plan, const graft_view* rows,
-                                       const graft_view* weights, const graft_view* y);
+GRAFT_C_API graft_status graft_combine(graft_executor const* executor, graft_plan const* plan, graft_view const* rows,
+                                       graft_view const* weights, graft_view const* y);
 /** The same added to what is in y. */
-GRAFT_C_API graft_status graft_combine_add(const graft_executor* executor, const graft_plan* plan,
-                                           const graft_view* rows, const graft_view* weights, const graft_view* y);
+GRAFT_C_API graft_status graft_combine_add(graft_executor const* executor, graft_plan const* plan,
+                                           graft_view const* rows, graft_view const* weights, graft_view const* y);
 /**
- * The backward of graft_combine: drows[i] = weights dy[token of row i], +0 in padding, and dweights[t, s] = dy[t] . rows[inverse(t, s)].
- * Both are written, not added to. rows[N, H], dy[T, H] in, drows[N, H] out, all X; weights[T, k] P in, or none for ones;
- * dweights[T, k] P out, or none.
+ * The backward of graft_combine: drows[i] = weights dy[token of row i], +0 in padding, and dweights[t, s] = dy[t] .
+ * rows[inverse(t, s)]. Both are written, not added to. rows[N, H], dy[T, H] in, drows[N, H] out, all X; weights[T, k]
+ * P in, or none for ones; dweights[T, k] P out, or none.
  */
-GRAFT_C_API graft_status graft_combine_backward(const graft_executor* executor, const graft_plan* plan,
-                                                const graft_view* rows, const graft_view* weights,
-                                                const graft_view* dy, const graft_view* drows,
-                                                const graft_view* dweights);
+GRAFT_C_API graft_status graft_combine_backward(graft_executor const* executor, graft_plan const* plan,
+                                                graft_view const* rows, graft_view const* weights, graft_view const* dy,
+                                                graft_view const* drows, graft_view const* dweights);
 
 #endif
