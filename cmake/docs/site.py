@@ -29,7 +29,7 @@ def site_path(path):
         return "index.md"
     if re.fullmatch(r"[A-Z]+\.md", path):
         return path.lower()
-    if path.startswith("docs/") and path.endswith(".md"):
+    if path.startswith("docs/") and path.endswith((".md", ".svg")):
         return path[len("docs/"):]
     if re.fullmatch(r"examples/\w+\.(cpp|cu)", path):
         return str(Path(path).with_suffix(".md"))
@@ -180,6 +180,9 @@ def main():
         write(place, f"# {path.name}\n\n{api.escaped(about)}\n\n```cpp\n{code}```\n")
         examples.append({path.name: place})
 
+    for picture in (root / "docs").rglob("*.svg"):
+        write(site_path(picture.relative_to(root).as_posix()), picture.read_text())
+
     # --- the menu
     methods = sorted((p for p in texts if p.startswith("methods/")), key=lambda p: title(texts[p]).lower())
     decisions = sorted(p for p in texts if p.startswith("decisions/") and p != "decisions/index.md")
@@ -189,7 +192,7 @@ def main():
         {"Methods": [p for p in methods if p != "methods/composition.md"]},
         {"Routing": ["routing/gates.md", "routing/router.md", "routing/noisy_topk.md", "routing/expert_choice.md", "routing/plan.md", "routing/losses.md", "routing/moe_router.md"]},
         {"Files": ["checkpoints.md", "io.md", "security.md"]},
-        {"Project": ["benchmarks.md", "golden.md", "contributing.md", "changelog.md", {"Decisions": ["decisions/index.md", *decisions]}]},
+        {"Project": ["performance.md", "benchmarks.md", "golden.md", "contributing.md", "changelog.md", {"Decisions": ["decisions/index.md", *decisions]}]},
         {"API": ["api/index.md", *({heading: entries} for heading, entries in sections.items() if entries)]},
     ]
     listed = set(re.findall(r'"([^"]+\.md)"', json.dumps(menu)))
