@@ -57,6 +57,13 @@ def view(tensor):
     return v
 
 
+def of(kind, **fields):
+    """A structure of tensors and numbers, which keeps its tensors."""
+    structure = kind(**{name: view(f) if hasattr(f, "data_ptr") else f for name, f in fields.items()})
+    structure.kept = list(fields.values())
+    return structure
+
+
 class Graft:
     def __init__(self, library, threads):
         self.library = library

@@ -37,7 +37,6 @@ class Bench:
             for f in (torch_loops.torch_loops_lora, torch_loops.torch_loops_gate, torch_loops.torch_loops_rotate):
                 f.restype = ctypes.c_void_p
             torch_loops.torch_loops_run.argtypes = [ctypes.c_void_p, ctypes.c_int64]
-        self.prepared = []
         self.threads = 1
         self.evicted = None
 
@@ -81,7 +80,7 @@ class Bench:
         if self.torch_loops is None:
             return []
         handle = getattr(self.torch_loops, prepare)(*[_c(a) for a in arguments])
-        return [Candidate(name, "best", lambda count: self.torch_loops.torch_loops_run(handle, count), result)]
+        return [Candidate(name, "best", lambda count, kept=arguments: self.torch_loops.torch_loops_run(handle, count), result)]
 
     def library_lora(self, x, A, B, y, v, result):
         """y += s (x A^T) B^T by each of the other libraries."""
@@ -95,7 +94,7 @@ class Bench:
             if handle is None:
                 notes.append(f"{name}: {file} has no sgemm that is known here")
                 continue
-            found.append(Candidate(name, "other", lambda count, h=handle: self.library.peers_library_run(h, count), result))
+            found.append(Candidate(name, "other", lambda count, h=handle, kept=(x, A, B, y, v): self.library.peers_library_run(h, count), result))
         return found, notes
 
 
@@ -162,7 +161,7 @@ def lora(row, bench):
     y, v = y0.clone(), torch.zeros(T, r, dtype=dtype)
     At, Bt = A.t(), B.t()
     result = lambda: [y]
-    plain = graft_c.Lora(A=graft_c.view(A), B=graft_c.view(B), scale=SCALE)
+    plain = graft_c.of(graft_c.Lora, A=A, B=B, scale=SCALE)
     panels = torch.empty(bench.graft.packed_size(m, r), dtype=dtype)
     packed = bench.graft.pack(plain, panels)
     packed.kept = panels
@@ -225,8 +224,8 @@ def lora_backward(row, bench):
     dA, dB, dx = torch.zeros(r, n), torch.zeros(m, r), torch.zeros(T, n)
     u, v, dBt = torch.empty(T, r), torch.empty(T, r), torch.empty(r, m)
     result = lambda: [dA, dB, dx]
-    plain = graft_c.Lora(A=graft_c.view(A), B=graft_c.view(B), scale=SCALE)
-    gradients = graft_c.LoraGradients(A=graft_c.view(dA), B=graft_c.view(dB))
+    plain = graft_c.of(graft_c.Lora, A=A, B=B, scale=SCALE)
+    gradients = graft_c.of(graft_c.LoraGradients, A=dA, B=dB)
     leaves = [t.clone().requires_grad_() for t in (A, B, x)]
     for leaf, gradient in zip(leaves, (dA, dB, dx)):
         leaf.grad = gradient
@@ -285,7 +284,7 @@ def merge(row, bench):
     W0, A, B = _normal(m, n, scale=0.02), _normal(r, n, scale=0.02), _normal(m, r, scale=0.02)
     W = W0.clone()
     result = lambda: [W]
-    plain = graft_c.Lora(A=graft_c.view(A), B=graft_c.view(B), scale=SCALE)
+    plain = graft_c.of(graft_c.Lora, A=A, B=B, scale=SCALE)
     layer = _peft_lora(A, B)
     layer.base_layer.weight.data = W
 
@@ -346,7 +345,7 @@ def dora_norm(row, bench):
     W, A, B = _normal(m, n, scale=0.02), _normal(r, n, scale=0.02), _normal(m, r, scale=0.02)
     norms, magnitude = torch.empty(m), torch.ones(m)
     result = lambda: [norms]
-    dora = graft_c.Dora(A=graft_c.view(A), B=graft_c.view(B), magnitude=graft_c.view(magnitude), norms=graft_c.view(norms), scale=SCALE)
+    dora = graft_c.of(graft_c.Dora, A=A, B=B, magnitude=magnitude, norms=norms, scale=SCALE)
     by = _Norms(W, A, B, norms)
     layer = _peft_lora(A, B, use_dora=True)
     peft_dora = layer.lora_magnitude_vector["default"]
@@ -378,7 +377,7 @@ def dora_forward(row, bench):
     magnitude = (exact * (1 + 0.1 * torch.rand(m).double())).float()
     y, v, norms, c, factors = y0.clone(), torch.empty(T, r), torch.empty(m), torch.empty(m), torch.empty(m)
     result = lambda: [y]
-    dora = graft_c.Dora(A=graft_c.view(A), B=graft_c.view(B), magnitude=graft_c.view(magnitude), norms=graft_c.view(norms), scale=SCALE)
+    dora = graft_c.of(graft_c.Dora, A=A, B=B, magnitude=magnitude, norms=norms, scale=SCALE)
     bench.graft.repeated(("graft_dora_update_norms", dora, W, None), ("graft_dora_prepare", dora, factors))(1)
     layer = _peft_lora(A, B, use_dora=True)
     layer.base_layer.weight.data = W
@@ -419,7 +418,7 @@ def vera(row, bench):
     x, A, B, d, b, y0 = _normal(T, n), _normal(r, n, scale=0.02), _normal(m, r, scale=0.02), _normal(r), _normal(m), _normal(T, m)
     y, v, u = y0.clone(), torch.empty(T, r), torch.empty(T, m)
     result = lambda: [y]
-    plain = graft_c.Vera(A=graft_c.view(A), B=graft_c.view(B), d=graft_c.view(d), b=graft_c.view(b))
+    plain = graft_c.of(graft_c.Vera, A=A, B=B, d=d, b=b)
     layer = _peft_layer(peft.VeraConfig(r=r, target_modules=["layer"]), n, m)
     layer.vera_A["default"], layer.vera_B["default"] = A, B
     layer.vera_lambda_d["default"].data, layer.vera_lambda_b["default"].data = d, b
@@ -459,7 +458,7 @@ def oft_rotate(row, bench):
     x, skew, turned = _normal(T, n), _normal(D, b * (b - 1) // 2, scale=0.02), torch.empty(T, n)
     rotations, kept = torch.empty(D, b, b), torch.empty(D, b, b)
     result = lambda: [turned]
-    oft = graft_c.Oft(parameters=graft_c.view(skew), rotations=graft_c.view(kept), features=n, block_size=b, terms=5)
+    oft = graft_c.of(graft_c.Oft, parameters=skew, rotations=kept, features=n, block_size=b, terms=5)
     bench.graft.repeated(("graft_oft_update_rotations", oft))(1)
     module = OFTRotationModule(D, b * (b - 1) // 2, b, n).eval()
     module.weight.data = skew
@@ -506,7 +505,7 @@ def boft_forward(row, bench):
     x, parameters, s, y0 = _normal(T, n), _normal(N, D, b, b, scale=0.1), 1 + 0.1 * torch.rand(m), _normal(T, m)
     y, turned, kept = y0.clone(), torch.empty(T, n), torch.empty(N, D, b, b)
     result = lambda: [turned, y]
-    boft = graft_c.Boft(parameters=graft_c.view(parameters), s=graft_c.view(s), rotations=graft_c.view(kept))
+    boft = graft_c.of(graft_c.Boft, parameters=parameters, s=s, rotations=kept)
     bench.graft.repeated(("graft_boft_update_rotations", boft))(1)
     layer = _peft_layer(peft.BOFTConfig(boft_block_size=b, boft_n_butterfly_factor=N, target_modules=["layer"]), n, m)
     layer.boft_R["default"].data, layer.boft_s["default"].data = parameters, s.view(m, 1)

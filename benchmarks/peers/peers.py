@@ -1,6 +1,6 @@
 """./dev bench peers: graft, PyTorch, PEFT and other libraries in one process and one run; see docs/performance.md.
 
-    peers.py LIBRARY [--torch-loops FILE] [--quick] [--json FILE] [--rows REGEX] [--threads N[,N...]] [--rounds N] [--seed N] [--no-check]
+    peers.py LIBRARY [--torch-loops FILE] [--quick] [--json FILE] [--rows REGEX] [--threads N[,N...]] [--rounds N] [--seed N]
 """
 import argparse
 import datetime
@@ -126,9 +126,10 @@ def arguments():
 
 def main():
     options = arguments()
+    processors = len(os.sched_getaffinity(0))  # before OpenMP binds this thread to one of them
     missing = {name: value for name, value in ENVIRONMENT.items() if os.environ.get(name) != value}
     with open("/proc/cpuinfo") as file:
-        if "avx512f" in file.read() and "OPENBLAS_CORETYPE" not in os.environ:
+        if "avx512f" in file.read() and os.environ.get("OPENBLAS_CORETYPE") != "SkylakeX":
             missing["OPENBLAS_CORETYPE"] = "SkylakeX"
     if missing:
         os.execve(sys.executable, [sys.executable, "-B", *sys.argv], {**os.environ, **missing})
@@ -146,7 +147,6 @@ def main():
     bench = operations.Bench(library, loops, libraries)
     bench.use(1)
     rounds = options.rounds or (10 if options.quick else 40)
-    processors = len(os.sched_getaffinity(0))
     threads = [int(t) for t in options.threads.split(",")] if options.threads else [t for t in (1, 2) if t <= processors]
     chosen = [r for r in table.rows(threads, every_thread_count=not options.quick, cold=not options.quick) if re.search(options.rows, r.name)]
     if not chosen:

@@ -45,7 +45,7 @@ def ratios(data):
     """How many times as fast: a dot for the best peer (its whisker ends at the lower quartile), a ring for the peer as written, a tick
     for the goal; logarithmic."""
     threads, rows = _shown(data)
-    left, right, top, step, width = 205, 20, 48, 16, 760
+    left, right, top, step, width = 225, 20, 48, 16, 780
     values = [v for r in rows for v in (r["ratio"], r["ratio_q25"], r.get("peer_ratio"), r.get("goal_ratio")) if v]
     low, high = min([0.5, *values]) / 1.1, max([4, *values]) * 1.15
     bottom = top + step * len(rows)
@@ -83,7 +83,7 @@ def roofline(data):
     threads, rows = _shown(data)
     rows = [r for r in rows if r.get("flops")]
     limits = data["limits"][str(threads)]["used"]
-    left, right, top, width, height = 50, 250, 40, 820, 420
+    left, right, top, width, height = 50, 270, 40, 840, 420
     bottom = height - 40
     points = [(r["flops"] / (r["bytes_read"] + r["bytes_written"]), r["flops"] / r["ours_us"] / 1e3, r) for r in rows]  # flop/byte, Gflop/s
     peak = limits["fma_flops"] / 1e9
@@ -112,7 +112,7 @@ def roofline(data):
         if start >= min(ridge, x_high):
             continue
         parts.append(f'<polyline class="roof" points="{x(start):.1f},{y(start * speed):.1f} {x(min(ridge, x_high)):.1f},{y(min(ridge, x_high) * speed):.1f} {x(x_high):.1f},{y(peak):.1f}"/>')
-        parts.append(_text(x(start) + 4, y(start * speed) - 6, f"{level} {speed:.0f} GB/s", "soft"))
+        parts.append(_text(x(start) + 16, y(start * speed) + 2, f"{level} {speed:.0f} GB/s", "soft"))
     parts.append(_text(width - right - 4, y(peak) - 6, f"peak {peak:.0f} Gflop/s", "soft right"))
     # Numbers at the dots, names beside the picture.
     for index, (intensity, speed, row) in enumerate(points, 1):

@@ -223,14 +223,14 @@ def method(machine):
 - Before anything is timed, each candidate's results are compared with float64: 1e-5 of the largest value for fp32 (2e-5 where sums are longer), 1e-2 for bf16, where PyTorch rounds between products.
 - Calls are repeated inside C for graft, and inside C++ for PyTorch's short calls too (libtorch of the same wheel); PyTorch's other candidates are called from Python, whose cost per call is theirs.
 - Each round takes one sample of every candidate, in shuffled order. A sample lasts 300 us at least and follows a call that is not timed: caches are hot. A sample during which a thread was
-  preempted is dropped (samples of whole seconds may lose one time slice a second); with fewer than four clean ones a candidate is *contended*. Ratios are taken inside a round.
+  preempted is dropped (samples of whole seconds may be interrupted twice a second); with fewer than four clean ones a candidate is *contended*. Ratios are taken inside a round.
 - Forwards run in `torch.inference_mode()`. The best PyTorch writes into given tensors (`out=`, `addmm_`, in place), with a malloc that keeps its pages; it may use oneDNN's linear as torch.compile
   has it called, with weights reordered at load, keep bf16 weights in fp32 as well, and take maxima in turn instead of a top-k. Candidates as users write them run with malloc as it is by default.
 - PEFT is called as it is: its layers around a base layer that costs nothing (its output is given), so that what they add is timed alone; its merge; its rotation of OFT, which it makes anew on each call
   where graft and the best PyTorch keep it. BOFT with two factors needs PEFT's CUDA extension; what that does is written in PyTorch for this. DoRA's norms are made on each call by all, as in training;
   prepared once they cost nothing ([every candidate](#every-candidate)).
 - The limit is a roofline of the run's own measurements: flops over the peak of fused multiply-adds, or bytes that must move over the speed of the level of memory that holds the working set, whichever is longer.
-  Rows that write are held against the fastest of reading, updating in place and streaming copies. Comparisons and exponentials are no flops. Dispatch counts as a copy of as many rows; its input is
+  What is read takes as long as reading does, and all that moves as long as the fastest of reading, updating in place and streaming copies does. Comparisons and exponentials are no flops. Dispatch counts as a copy of as many rows; its input is
   read from a nearer cache in part, so it may pass 100 %. No parallel region is counted.
 - What other processors do differs: PyTorch's bf16 takes AMX where there is one, and its MKL is slower on AMD's processors than on Intel's.
 

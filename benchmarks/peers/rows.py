@@ -138,14 +138,12 @@ def level_of(row, caches):
 def limit(row, limits, caches):
     """(microseconds that the machine needs at least, what bounds): the roofline of this run's own limits.
 
-    limits: {"fma_flops", "bytes_per_second": {level: {"read", "update", "copy"}}} for the row's number of threads. A row that
-    only reads is held against reading; one that writes against the fastest of reading, updating in place and copying.
+    limits: {"fma_flops", "bytes_per_second": {level: {"read", "update", "copy"}}} for the row's number of threads. What is read
+    takes as long as reading does, and all that moves as long as the fastest of reading, updating in place and copying does.
     """
     level = level_of(row, caches)
     speeds = limits["bytes_per_second"][level]
-    # Results of up to 2 % of the traffic are no stream of their own.
-    speed = speeds["read"] if row.written <= 0.02 * row.read else max(speeds.values())
-    memory = (row.read + row.written) / speed * 1e6
+    memory = max(row.read / speeds["read"], (row.read + row.written) / max(speeds.values())) * 1e6
     compute = row.flops / limits["fma_flops"] * 1e6
     return (compute, "FMA") if compute >= memory else (memory, level)
 

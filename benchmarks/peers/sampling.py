@@ -2,8 +2,8 @@
 
 Every round takes one sample of each candidate, in shuffled order. A sample is so many calls that it lasts 300 us at least,
 after one that is not timed (the weights have just been used). It counts only if no thread of the process was made to leave a
-processor meanwhile; one that lasts whole seconds may be interrupted once in each of them, which costs some milliseconds. Ratios
-are taken inside a round.
+processor meanwhile; one that lasts whole seconds may be interrupted twice in each of them, which costs some per cent. Ratios are
+taken inside a round.
 """
 import dataclasses
 import gc
@@ -28,7 +28,7 @@ class Candidate:
 @dataclasses.dataclass
 class Sample:
     us: float
-    switches: int  # involuntary context switches of the process during it, beyond one in each whole second
+    switches: int  # involuntary context switches of the process during it, beyond two in each whole second
 
 
 def quantile(values, q):
@@ -79,7 +79,7 @@ def take(candidate, count, before=None):
     start = time.perf_counter_ns()
     candidate.call(count)
     lasted = time.perf_counter_ns() - start
-    return Sample(lasted / 1e3 / count, max(0, switches() - left - lasted // 10**9))
+    return Sample(lasted / 1e3 / count, max(0, switches() - left - 2 * (lasted // 10**9)))
 
 
 def calibrate(candidate):
@@ -108,34 +108,49 @@ def rounds_with(us, rounds):
 
 
 def measure(candidates, rounds, seed, reset=None, before=None, most_rounds=None):
-    """{name: [Sample or None a round]}. `reset` puts accumulated outputs back before each round. Rounds are added up to `most_rounds` while fewer than `rounds` are clean in all that are
-    ours or best. With `before` every call is a sample of its own."""
+    """{name: [Sample or None a round]}. `reset` puts accumulated outputs back before each round. With `before` every call is a sample
+    of its own. Rounds are added, up to `most_rounds`, while fewer than `rounds` are clean of what is ours or best, or fewer than four of
+    what is so slow that it takes part in some rounds only."""
     order = random.Random(seed)
-    counts, slow, turns = {}, {}, {}
+    counts, warmed, turns = {}, {}, {}
     for c in candidates:
         counts[c.name], us = calibrate(c)
-        slow[c.name] = us > SLOW_US
+        warmed[c.name] = us <= SLOW_US and before is None
         turns[c.name] = rounds_with(us, rounds)
         if before is not None:
             counts[c.name] = 1
     samples = {c.name: [] for c in candidates}
+    seldom = {name for name, turn in turns.items() if turn < rounds}
     taken = dict.fromkeys(samples, 0)
-    decisive = [c.name for c in candidates if c.column in ("ours", "best")]
     most_rounds = most_rounds or 3 * rounds
+
+    def enough(name):
+        """Slow ones are not asked for more than they need, nor more than twice that."""
+        if name in seldom:
+            return len(clean(samples[name])) >= LEAST_CLEAN or taken[name] >= 2 * turns[name]
+        return len(clean(samples[name])) >= rounds
+
+    def takes_part(name, index):
+        if name not in seldom:
+            return True
+        if index >= rounds:
+            return not enough(name)
+        return index * turns[name] // rounds != (index - 1) * turns[name] // rounds  # spread over the rounds
+
+    decisive = [c.name for c in candidates if c.column in ("ours", "best") or c.name in seldom]
     gc_was_on = gc.isenabled()
     gc.disable()
     try:
         for index in range(most_rounds):
-            if index >= rounds and all(len(clean(samples[name])) >= turns[name] for name in decisive):
+            if index >= rounds and all(map(enough, decisive)):
                 break
             if reset is not None:
                 reset()
             for c in order.sample(candidates, len(candidates)):
-                # Turns are spread over the rounds; rounds that were added are for the fast ones.
-                if turns[c.name] < rounds and (index >= rounds or index * turns[c.name] // rounds == (index - 1) * turns[c.name] // rounds):
+                if not takes_part(c.name, index):
                     samples[c.name].append(None)
                     continue
-                if before is None and not slow[c.name]:
+                if warmed[c.name]:
                     c.call(1)
                 samples[c.name].append(take(c, counts[c.name], before))
                 taken[c.name] += 1
