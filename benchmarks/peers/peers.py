@@ -8,6 +8,7 @@ import json
 import os
 import platform
 import re
+import subprocess
 import sys
 import time
 
@@ -41,6 +42,15 @@ def processor():
             elif key == "flags":
                 flags = [f for f in value.split() if f in ("avx", "avx2", "fma", "f16c", "hypervisor") or f.startswith(("avx512", "avx_", "amx"))]
     return f"{name} ({numbers.get('vendor_id', '?')} family {numbers.get('cpu family', '?')} model {numbers.get('model', '?')} stepping {numbers.get('stepping', '?')})", flags
+
+
+def onednn():
+    """The instruction set that PyTorch's oneDNN takes, and what its bf16 linear runs, as ONEDNN_VERBOSE says in a process of its own."""
+    code = "import torch; x = torch.ones(64, 256).bfloat16(); torch.nn.functional.linear(x, x)"
+    said = subprocess.run([sys.executable, "-B", "-c", code], env={**os.environ, "ONEDNN_VERBOSE": "1"}, capture_output=True, text=True, check=False).stdout
+    isa = re.search(r"cpu,isa:([^\n]*)", said)
+    runs = re.search(r"exec,cpu,(?:matmul|inner_product),([^,]*)", said)
+    return f"{isa[1] if isa else 'not said'}; bf16 by {runs[1] if runs else 'something else'}"
 
 
 def mapped(part):
@@ -119,7 +129,7 @@ def arguments():
     parser.add_argument("--json", metavar="FILE", help="write the results there")
     parser.add_argument("--rows", metavar="REGEX", default="", help="only rows whose name (OPERATION SHAPE DTYPE threads=N) has a match")
     parser.add_argument("--threads", metavar="N[,N...]", default=None, help="default: 1 and 2, as far as there are processors")
-    parser.add_argument("--rounds", type=int, default=None, metavar="N", help="default: 40, with --quick 10")
+    parser.add_argument("--rounds", type=int, default=None, metavar="N", help="default: 40, with --quick 20")
     parser.add_argument("--seed", type=int, default=1, metavar="N")
     return parser.parse_args()
 
@@ -146,7 +156,7 @@ def main():
     libraries = {"Eigen": "eigen", **{name: file if os.path.exists(file) else None for name, file in LIBRARIES.items()}}
     bench = operations.Bench(library, loops, libraries)
     bench.use(1)
-    rounds = options.rounds or (10 if options.quick else 40)
+    rounds = options.rounds or (20 if options.quick else 40)
     threads = [int(t) for t in options.threads.split(",")] if options.threads else [t for t in (1, 2) if t <= processors]
     chosen = [r for r in table.rows(threads, every_thread_count=not options.quick, cold=not options.quick) if re.search(options.rows, r.name)]
     if not chosen:
@@ -160,7 +170,8 @@ def main():
         "processor": name, "flags": flags, "processors": processors, "caches": caches, "kernel": platform.release(),
         "graft": library.graft_version().decode(), "instruction_set": library.graft_isa().decode(), "python": platform.python_version(),
         "torch": torch.__version__, "peft": peft.__version__, "torch_capability": torch.backends.cpu.get_cpu_capability(),
-        "torch_libraries": [l.strip(" -") for l in torch.__config__.show().splitlines() if "MKL" in l and "Build settings" not in l],
+        "torch_libraries": [l.strip(" -") for l in torch.__config__.show().splitlines() if re.match(r"\s*- Intel", l)],
+        "onednn": onednn(),
         "libtorch_loops": loops is not None, "libraries": [n for n, file in libraries.items() if file is not None],
         "not_installed": [n for n, file in libraries.items() if file is None],
         "environment": {k: v for k, v in sorted(os.environ.items()) if k.startswith(SHOWN)},
@@ -171,6 +182,7 @@ def main():
     print(f"graft {machine['graft']} at {machine['instruction_set']}; PyTorch {torch.__version__} ({machine['torch_capability']}), PEFT {peft.__version__}")
     for text in machine["torch_libraries"]:
         print("PyTorch has " + text)
+    print("oneDNN in it: " + machine["onednn"])
     print("environment: " + " ".join(f"{k}={v}" for k, v in machine["environment"].items()))
     for n in machine["not_installed"]:
         print(f"{n}: skipped, {LIBRARIES[n]} is not installed")

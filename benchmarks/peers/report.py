@@ -234,12 +234,13 @@ def method(machine):
   read from a nearer cache in part, so it may pass 100 %. No parallel region is counted.
 - What other processors do differs: PyTorch's bf16 takes AMX where there is one, and its MKL is slower on AMD's processors than on Intel's.
 
-Flags of the processor: {' '.join(machine.get('flags', []))}. Environment: {environment or 'not noted'}. {machine.get('rounds', '?')} rounds, seed {machine.get('seed', '?')}.{' The run was contended: its peak changed between start and end.' if machine.get('contended') else ''}
+PyTorch has {'; '.join(machine.get('torch_libraries', [])) or 'libraries that were not noted'}; its oneDNN: {machine.get('onednn', 'not noted')}. Flags of the processor: {' '.join(machine.get('flags', []))}. Environment: {environment or 'not noted'}. {machine.get('rounds', '?')} rounds, seed {machine.get('seed', '?')}.{' The run was contended: its peak changed between start and end.' if machine.get('contended') else ''}
 
 ## Repeat it
 
     ./dev bench peers --json peers.json   # installs PyTorch and PEFT outside the repository on its first run: about 6 GB
     ./dev bench peers --quick             # every operation, within 4 minutes
+    chrt --fifo 1 ./dev bench peers       # as root, on a machine that does other things too: they wait
     ./dev bench page peers.json           # this page"""
 
 
