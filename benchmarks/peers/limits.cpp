@@ -13,9 +13,7 @@
 
 namespace {
 
-double seconds() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
+double seconds() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
 bool const avx512 = __builtin_cpu_supports("avx512f");
 bool const avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
