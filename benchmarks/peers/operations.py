@@ -48,7 +48,7 @@ class Bench:
     def evict(self):
         if self.evicted is None:
             self.evicted = torch.zeros(192 << 18)  # 192 MiB
-        self.library.peers_evict(ctypes.c_void_p(self.evicted.data_ptr()), ctypes.c_size_t(4 * self.evicted.numel()))
+        self.library.peers_evict(ctypes.c_void_p(self.evicted.data_ptr()), ctypes.c_size_t(4 * self.evicted.numel()), self.threads)
 
     def malloc(self, tuned):
         self.library.peers_malloc(1 if tuned else 0)

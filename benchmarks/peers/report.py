@@ -179,7 +179,7 @@ def page(data, notes):
     cold = [r for r in found if r.get("cold")]
     if cold:
         text.append("## With cold caches")
-        text.append("192 MiB are read and written before each call. Each call is a sample.")
+        text.append("192 MiB are read and written before each call, by as many threads. Each call is a sample.")
         text.append(main_table(cold))
     others = [(r, n, e) for r in counted for n, e in r.get("candidates", {}).items() if e["column"] == "other" and n in ("Eigen", "OpenBLAS", "oneDNN")]
     if others:
