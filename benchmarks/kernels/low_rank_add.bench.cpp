@@ -1,122 +1,82 @@
-// smoke: (T=1|T=8)/r=8/threads=1
+// smoke: (fp32|bf16)/T=8/r=8/threads=1/
 // SPDX-License-Identifier: Apache-2.0
-// y += s (x A^T) B^T, n = m = 4096: checkpoint B and packed B, against the same compiled -march=native, Eigen's two
-// products, and a dot per output.
-#include <functional>
-#include <memory>
-
+// y += s (x A^T) B^T, n = m = 4096: checkpoint B and packed B, against the same compiled -march=native, Eigen's two products, and a
+// dot per output.
 #include "support/peers.hpp"
-#include "support/problem.hpp"
-#include "support/ratios.hpp"
+#include "support/suite.hpp"
 
 namespace {
-
-using graft::view;
-
-template <class T>
-void add(bench::problem<T>& p, std::string const& name, std::function<void(bench::problem<T>&, T*)> const& call,
-         double tolerance) {
-  benchmark::RegisterBenchmark((p.s.name(sizeof(T) == 2 ? "bf16" : "fp32") + "/" + name).c_str(),
-                               [&p, call, tolerance](benchmark::State& state) {
-                                 auto expected = p.y;  // validated once, before timing
-                                 graft::kernels::low_rank_add(graft::reference{}, view(p.x, p.s.tokens, p.s.n),
-                                                              view(p.A, p.s.rank, p.s.n), view(p.B, p.s.m, p.s.rank),
-                                                              view(expected, p.s.tokens, p.s.m), 0.5);
-                                 auto y = p.y;
-                                 call(p, y.data());
-                                 if (bench::difference(y, expected) > tolerance)
-                                   return state.SkipWithError("wrong result");
-                                 for (auto _ : state) call(p, y.data());
-                                 auto const [T_, r, threads, n, m] = p.s;
-                                 bench::counters(state, 2.0 * double(T_ * r * (n + m)),
-                                                 double(sizeof(T)) * double(r * (n + m) + T_ * n + 2 * T_ * m));
-                               })
-      ->UseRealTime()
-      ->Unit(benchmark::kMicrosecond);
-}
+using namespace bench;
 
 template <class T>
-void add_all(bench::shape const& s) {
-  static std::vector<std::unique_ptr<bench::problem<T>>> problems;
-  problems.push_back(std::make_unique<bench::problem<T>>(s));
-  auto& p = *problems.back();
-  int const threads = static_cast<int>(s.threads);
-  graft::openmp const ex{.threads = threads};
-  double const eps = sizeof(T) == 2 ? 0x1p-7 : 1e-5;
-  auto const scratch =
-      std::make_shared<bench::buffer<float>>(static_cast<std::size_t>((s.tokens + 2 * s.rank) * (s.n + s.m + s.rank)));
-  auto const panels =
-      std::make_shared<bench::buffer<T>>(static_cast<std::size_t>(graft::panels_view<T>::storage(s.m, s.rank)));
-  graft::kernels::pack_panels(graft::serial{}, view(p.B, s.m, s.rank),
-                              graft::panels_view<T>{panels->data(), s.m, s.rank});
-
-  add<T>(
-      p, "graft",
-      [ex](auto& q, T* y) {
-        graft::kernels::low_rank_add(ex, view(q.x, q.s.tokens, q.s.n), view(q.A, q.s.rank, q.s.n),
-                                     view(q.B, q.s.m, q.s.rank), view(y, q.s.tokens, q.s.m), 0.5);
-      },
-      0.0);
-  add<T>(
-      p, "packed",
-      [ex, panels](auto& q, T* y) {
-        graft::kernels::low_rank_add(ex, view(q.x, q.s.tokens, q.s.n), view(q.A, q.s.rank, q.s.n),
-                                     graft::panels_view<T const>{panels->data(), q.s.m, q.s.rank},
-                                     view(y, q.s.tokens, q.s.m), 0.5);
-      },
-      0.0);
-  if constexpr (sizeof(T) == 4) {
-    add<T>(
-        p, "native",
-        [threads](auto& q, T* y) {
-          peers::native_low_rank_add(threads, q.x.data(), q.A.data(), q.B.data(), y, q.s.tokens, q.s.n, q.s.m, q.s.rank,
-                                     0.5F);
-        },
-        0.0);
-    add<T>(
-        p, "eigen",
-        [threads, scratch](auto& q, T* y) {
-          peers::eigen_low_rank_add(threads, q.x.data(), q.A.data(), q.B.data(), y, scratch->data(), q.s.tokens, q.s.n,
-                                    q.s.m, q.s.rank, 0.5F);
-        },
-        eps);
-    if (s.tokens <= 64)
-      add<T>(
-          p, "dots",
-          [threads, scratch](auto& q, T* y) {
-            peers::dot_low_rank_add(threads, q.x.data(), q.A.data(), q.B.data(), y, scratch->data(), q.s.tokens, q.s.n,
-                                    q.s.m, q.s.rank, 0.5F);
-          },
-          eps);
-  } else {
-    auto const bits = [](auto* b) { return reinterpret_cast<std::uint16_t const*>(b); };
-    add<T>(
-        p, "native",
-        [threads, bits](auto& q, T* y) {
-          peers::native_low_rank_add_bf16(threads, bits(q.x.data()), bits(q.A.data()), bits(q.B.data()),
-                                          reinterpret_cast<std::uint16_t*>(y), q.s.tokens, q.s.n, q.s.m, q.s.rank,
-                                          0.5F);
-        },
-        0.0);
-    add<T>(
-        p, "eigen",
-        [threads, scratch, bits](auto& q, T* y) {
-          peers::eigen_low_rank_add_bf16(threads, bits(q.x.data()), bits(q.A.data()), bits(q.B.data()),
-                                         reinterpret_cast<std::uint16_t*>(y), scratch->data(), q.s.tokens, q.s.n, q.s.m,
-                                         q.s.rank, 0.5F);
-        },
-        eps);
+struct problem : low_rank<T> {
+  explicit problem(shape const& of)
+      : low_rank<T>(of),
+        panels(filled<T>(graft::panels_view<T>::storage(of.m, of.r))),
+        scratch(filled<float>((of.T + 2 * of.r) * (of.n + of.m + of.r))) {
+    graft::kernels::pack_panels(graft::serial{}, this->B_view(), graft::panels_view<T>{panels.data(), of.m, of.r});
   }
+  buffer<T> panels;
+  buffer<float> scratch;
+};
+template <class T>
+auto* bits(buffer<T>& b) {
+  return reinterpret_cast<std::uint16_t*>(b.data());
 }
+
+template <class T>
+void add_all(shape const& s) {
+  using P = problem<T>;
+  std::vector<column<P>> columns{
+      {"graft",
+       [](P& p, auto const& ex) {
+         graft::kernels::low_rank_add(ex, p.x_view(), p.A_view(), p.B_view(), p.y_view(), 0.5);
+       }},
+      {"packed", [](P& p, auto const& ex) {
+         graft::kernels::low_rank_add(ex, p.x_view(), p.A_view(),
+                                      graft::panels_view<T const>{p.panels.data(), p.s.m, p.s.r}, p.y_view(), 0.5);
+       }}};
+  if constexpr (sizeof(T) == 4) {
+    columns.push_back({"native", [](P& p, auto const& ex) {
+                         peers::native_low_rank_add(ex.threads, p.x.data(), p.A.data(), p.B.data(), p.y.data(), p.s.T,
+                                                    p.s.n, p.s.m, p.s.r, 0.5F);
+                       }});
+    columns.push_back({"eigen", [](P& p, auto const& ex) {
+                         peers::eigen_low_rank_add(ex.threads, p.x.data(), p.A.data(), p.B.data(), p.y.data(),
+                                                   p.scratch.data(), p.s.T, p.s.n, p.s.m, p.s.r, 0.5F);
+                       }});
+    if (s.T <= 64)
+      columns.push_back({"dots", [](P& p, auto const& ex) {
+                           peers::dot_low_rank_add(ex.threads, p.x.data(), p.A.data(), p.B.data(), p.y.data(),
+                                                   p.scratch.data(), p.s.T, p.s.n, p.s.m, p.s.r, 0.5F);
+                         }});
+  } else {
+    columns.push_back({"native", [](P& p, auto const& ex) {
+                         peers::native_low_rank_add_bf16(ex.threads, bits(p.x), bits(p.A), bits(p.B), bits(p.y), p.s.T,
+                                                         p.s.n, p.s.m, p.s.r, 0.5F);
+                       }});
+    columns.push_back({"eigen", [](P& p, auto const& ex) {
+                         peers::eigen_low_rank_add_bf16(ex.threads, bits(p.x), bits(p.A), bits(p.B), bits(p.y),
+                                                        p.scratch.data(), p.s.T, p.s.n, p.s.m, p.s.r, 0.5F);
+                       }});
+  }
+  double const size = sizeof(T);
+  add<P>(label<T>({{"T", s.T}, {"r", s.r}}),
+         {.flops = s.flops(),
+          .read = size * double(s.r * (s.n + s.m) + s.T * s.n),
+          .updated = size * double(s.T * s.m)},
+         [=] { return P(s); },
+         {check(&P::y, tolerance<T>,
+                [=](P const& p, index_t i) { return value(p.y, i) + 0.5 * p.product(i / s.m, i % s.m); })},
+         columns);
+}
+
+suite const all("low_rank_add", [] {
+  for (index_t const r : {8, 16, 64})
+    for (index_t const T : {1, 8, 64, 512}) {
+      add_all<float>({T, r});
+      add_all<graft::bfloat16>({T, r});
+    }
+});
 
 }  // namespace
-
-int main(int argc, char** argv) {
-  for (graft::index_t threads : {1, 2})
-    for (graft::index_t rank : {8, 16, 64})
-      for (graft::index_t tokens : {1, 8, 64, 512}) {
-        add_all<float>({tokens, rank, threads});
-        add_all<graft::bfloat16>({tokens, rank, threads});
-      }
-  return bench::run(argc, argv);
-}
