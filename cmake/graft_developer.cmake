@@ -58,6 +58,10 @@ function(graft_program target)
   target_link_libraries(${target} PRIVATE graft_developer_flags)
 endfunction()
 
+# Host bodies compiled once for all programs of tests and benchmarks, which define GRAFT_HOST_BODIES_ELSEWHERE.
+add_library(graft_host_bodies OBJECT EXCLUDE_FROM_ALL "${PROJECT_SOURCE_DIR}/tests/support/host_bodies.cpp")
+target_link_libraries(graft_host_bodies PRIVATE graft_developer_flags)
+
 # graft_first_lines(<source> <key> <out>): the texts of lines "// <key>: TEXT" among the first ten of a source
 function(graft_first_lines source key out)
   file(STRINGS "${source}" lines LIMIT_COUNT 10)

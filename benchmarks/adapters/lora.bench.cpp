@@ -1,103 +1,73 @@
-// smoke: T=8/r=8/threads=1|merge/r=8/threads=1
+// smoke: (forward|backward)/fp32/T=8/r=8/threads=1/|merge/fp32/m=512/.*threads=1/
 // SPDX-License-Identifier: Apache-2.0
-// LoRA as training and loading use it: forward, backward (A, B and x) and merge, n = m = 4096, against Eigen's products.
-// Every case rotates over two sets of tensors, so that forward and backward meet the caches in the same state.
-#include <array>
-#include <memory>
-
+// LoRA as training and loading use it: forward, backward (A, B and x) and merge, beside Eigen's products, n = m = 4096.
 #include "support/peers.hpp"
-#include "support/problem.hpp"
-#include "support/ratios.hpp"
+#include "support/suite.hpp"
 
 namespace {
+using namespace bench;
 
-using graft::view;
+template <class T>
+void forward(shape const& s) {
+  using P = low_rank<T>;
+  double const size = sizeof(T);
+  add<P>(
+      "forward/" + label<T>({{"T", s.T}, {"r", s.r}}),
+      {.flops = s.flops(), .read = size * double(s.r * (s.n + s.m) + s.T * s.n), .updated = size * double(s.T * s.m)},
+      [=] { return P(s); },
+      {check(&P::y, tolerance<T>,
+             [=](P const& p, index_t i) { return value(p.y, i) + 0.5 * p.product(i / s.m, i % s.m); })},
+      {{"graft", [](P& p, auto const& ex) { add_delta(ex, p.lora(), p.x_view(), p.y_view()); }}});
+}
 
-struct training {
-  explicit training(bench::shape const& of)
-      : s(of),
-        sets{bench::problem<float>(s), bench::problem<float>(s)},
-        dA(bench::random<float>(s.rank * s.n, 5)),
-        dB(bench::random<float>(s.m * s.rank, 6)),
-        dx(bench::random<float>(s.tokens * s.n, 7)),
-        uv(bench::random<float>(2 * s.tokens * s.rank, 8)) {}
-  bench::shape s;
-  std::array<bench::problem<float>, 2> sets;
-  bench::buffer<float> dA;
-  bench::buffer<float> dB;
-  bench::buffer<float> dx;
-  bench::buffer<float> uv;
-  std::size_t turn = 0;
-  bench::problem<float>& next() { return sets[turn++ % 2]; }
-  [[nodiscard]] auto lora(bench::problem<float>& p) const {
-    return graft::lora{.A = view(p.A, s.rank, s.n), .B = view(p.B, s.m, s.rank), .scale = 0.5};
-  }
+struct training : trained<float> {
+  explicit training(shape const& of) : trained<float>(of), uv(filled(2 * of.T * of.r)) {}
+  buffer<float> uv;
 };
-
-void add_training(bench::shape const& s) {
-  auto const t = std::make_shared<training>(s);
-  graft::openmp const ex{.threads = static_cast<int>(s.threads)};
-  double const tokens = double(s.tokens * s.rank);
-  auto const reg = [&](std::string const& name, double flops, double elements, auto call) {
-    benchmark::RegisterBenchmark((s.name("train") + "/" + name).c_str(),
-                                 [t, call, flops, elements](benchmark::State& state) {
-                                   for (auto _ : state) call(*t);
-                                   bench::counters(state, flops, 4 * elements);
-                                 })
-        ->UseRealTime()
-        ->Unit(benchmark::kMicrosecond);
-  };
-  double const in = double(s.tokens * s.n);
-  double const out = double(s.tokens * s.m);
-  reg("forward", 2 * tokens * double(s.n + s.m), in + 2 * out, [ex](training& q) {
-    auto& p = q.next();
-    graft::add_delta(ex, q.lora(p), view(p.x, q.s.tokens, q.s.n), view(p.y, q.s.tokens, q.s.m));
-  });
-  reg("backward", 2 * tokens * double(3 * s.n + 2 * s.m), 4 * in + 2 * out, [ex](training& q) {
-    auto& p = q.next();
-    graft::backward(ex, q.lora(p), view(p.x, q.s.tokens, q.s.n), view(p.y, q.s.tokens, q.s.m),
-                    graft::lora_gradients{.A = view(q.dA, q.s.rank, q.s.n), .B = view(q.dB, q.s.m, q.s.rank)},
-                    view(q.dx, q.s.tokens, q.s.n));
-  });
-  reg("eigen_backward", 2 * tokens * double(3 * s.n + 2 * s.m), 4 * in + 2 * out, [](training& q) {
-    auto& p = q.next();
-    peers::eigen_backward(int(q.s.threads), p.x.data(), p.A.data(), p.B.data(), p.y.data(), q.dA.data(), q.dB.data(),
-                          q.dx.data(), q.uv.data(), q.s.tokens, q.s.n, q.s.m, q.s.rank, 0.5F);
-  });
+void train(shape const& s) {
+  double const in = 4.0 * double(s.T * s.n), out = 4.0 * double(s.T * s.m), factors = 4.0 * double(s.r * (s.n + s.m));
+  add<training>("backward/" + label<float>({{"T", s.T}, {"r", s.r}}),
+                {.flops = 2.0 * double(s.T * s.r) * double(3 * s.n + 2 * s.m),
+                 .read = in + out + factors,
+                 .updated = in + factors},
+                [=] { return training(s); },
+                {check(&training::dA, 2e-5, [](training const& p, index_t i) { return p.want_dA(i, 0.5); }),
+                 check(&training::dB, 2e-5, [](training const& p, index_t i) { return p.want_dB(i, 0.5); }),
+                 check(&training::dx, 2e-5, [](training const& p, index_t i) { return p.want_dx(i, 0.5); })},
+                {{"graft",
+                  [](training& p, auto const& ex) {
+                    backward(ex, p.lora(), p.x_view(), p.y_view(),
+                             graft::lora_gradients{.A = p.dA_view(), .B = p.dB_view()}, p.dx_view());
+                  }},
+                 {"eigen", [](training& p, auto const& ex) {
+                    peers::eigen_backward(ex.threads, p.x.data(), p.A.data(), p.B.data(), p.y.data(), p.dA.data(),
+                                          p.dB.data(), p.dx.data(), p.uv.data(), p.s.T, p.s.n, p.s.m, p.s.r, 0.5F);
+                  }}});
 }
 
-void add_merge(graft::index_t rank, graft::index_t threads) {
-  static bench::buffer<float> W = bench::random<float>(graft::index_t{4096} * 4096, 9);
-  bench::shape const s{1, rank, threads};
-  auto const p = std::make_shared<bench::problem<float>>(s);
-  std::string const name = "merge/r=" + std::to_string(rank) + "/threads=" + std::to_string(threads) + "/";
-  graft::openmp const ex{.threads = static_cast<int>(threads)};
-  auto const reg = [&](char const* what, auto call) {
-    benchmark::RegisterBenchmark((name + what).c_str(),
-                                 [p, call](benchmark::State& state) {
-                                   for (auto _ : state) call(*p);
-                                   bench::counters(state, 2.0 * double(p->s.rank * p->s.n * p->s.m),
-                                                   8.0 * double(p->s.n * p->s.m));
-                                 })
-        ->UseRealTime()
-        ->Unit(benchmark::kMicrosecond);
-  };
-  reg("graft", [ex](bench::problem<float>& q) {
-    graft::merge(ex, graft::lora{.A = view(q.A, q.s.rank, q.s.n), .B = view(q.B, q.s.m, q.s.rank), .scale = 1e-6},
-                 view(W, q.s.m, q.s.n));
-  });
-  reg("eigen", [](bench::problem<float>& q) {
-    peers::eigen_merge(int(q.s.threads), q.A.data(), q.B.data(), W.data(), q.s.n, q.s.m, q.s.rank, 1e-6F);
-  });
+void merging(index_t m, index_t r) {
+  shape const s{1, r, 4096, m};
+  add<weighted>(
+      "merge/" + label<float>({{"m", m}, {"r", r}}),
+      {.flops = 2.0 * double(m * s.n * r), .read = 4.0 * double(r * (m + s.n)), .updated = 4.0 * double(m * s.n)},
+      [=] { return weighted(s); },
+      {check(&weighted::W, 2e-5, [](weighted const& p, index_t i) { return value(p.W, i) + 0.5 * p.outer(i); })},
+      {{"graft", [](weighted& p, auto const& ex) { merge(ex, p.lora(), p.W_view()); }},
+       {"eigen", [](weighted& p, auto const& ex) {
+          peers::eigen_merge(ex.threads, p.A.data(), p.B.data(), p.W.data(), p.s.n, p.s.m, p.s.r, 0.5F);
+        }}});
 }
+
+suite const all("lora", [] {
+  for (index_t const r : {8, 16, 64}) {
+    for (index_t const T : {1, 8, 64, 512}) {
+      forward<float>({T, r});
+      forward<graft::bfloat16>({T, r});
+      if (T > 1) train({T, r});
+    }
+    merging(4096, r);
+  }
+  merging(512, 16);
+});
 
 }  // namespace
-
-int main(int argc, char** argv) {
-  for (graft::index_t threads : {1, 2})
-    for (graft::index_t rank : {8, 16, 64}) {
-      for (graft::index_t tokens : {8, 64, 512}) add_training({tokens, rank, threads});
-      add_merge(rank, threads);
-    }
-  return bench::run(argc, argv);
-}

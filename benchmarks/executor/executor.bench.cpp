@@ -1,4 +1,4 @@
-// smoke: launch|n=256.T=1.
+// smoke: launch|n=256/fp32/T=1/
 // SPDX-License-Identifier: Apache-2.0
 // What an executor itself costs: the launch of an empty kernel, and one call of low_rank_add on each of those that run the
 // same host bodies, two threads each. `./dev bench kokkos` measures Kokkos/OpenMP beside them.
@@ -7,16 +7,15 @@
 #include <string>
 #include <thread>
 
-#include "support/problem.hpp"
-#include "support/ratios.hpp"
+#include <benchmark/benchmark.h>
+
+#include "support/suite.hpp"
 
 #if GRAFT_WITH_KOKKOS
 #include <graft/kokkos.hpp>
 #endif
 
 namespace {
-
-using graft::view;
 
 struct empty_body {
   static constexpr std::string_view verb = "empty";
@@ -47,11 +46,9 @@ void add_regions(std::string const& name, E const& ex) {
 }
 
 template <class E>
-void add_call(bench::problem<float>& p, std::string const& name, E const& ex) {
-  add("n=" + std::to_string(p.s.n) + "/" + p.s.name("fp32") + "/" + name, [ex, &p] {
-    graft::kernels::low_rank_add(ex, view(p.x, p.s.tokens, p.s.n), view(p.A, p.s.rank, p.s.n),
-                                 view(p.B, p.s.m, p.s.rank), view(p.y, p.s.tokens, p.s.m), 0.5);
-  });
+void add_call(bench::low_rank<float>& p, std::string const& name, E const& ex) {
+  add("n=" + std::to_string(p.s.n) + "/" + bench::label<float>({{"T", p.s.T}, {"r", p.s.r}}) + "/" + name,
+      [ex, &p] { graft::kernels::low_rank_add(ex, p.x_view(), p.A_view(), p.B_view(), p.y_view(), 0.5); });
 }
 
 template <class F>
@@ -73,10 +70,10 @@ int main(int argc, char** argv) {
   for_each_host_executor([](char const* name, auto const& ex) { add_launch(name, ex); });
   add_launch("reference", graft::reference{});
   for_each_host_executor([](char const* name, auto const& ex) { add_regions(name, ex); });
-  static std::vector<std::unique_ptr<bench::problem<float>>> problems;
+  static std::vector<std::unique_ptr<bench::low_rank<float>>> problems;
   for (graft::index_t const n : {256, 1024, 4096})
     for (graft::index_t const tokens : {1, 8, 64, 512}) {
-      problems.push_back(std::make_unique<bench::problem<float>>(bench::shape{tokens, 16, threads(), n, n}));
+      problems.push_back(std::make_unique<bench::low_rank<float>>(bench::shape{tokens, 16, n, n}));
       for_each_host_executor([&](char const* name, auto const& ex) { add_call(*problems.back(), name, ex); });
     }
   int const status = bench::run(argc, argv);

@@ -15,20 +15,19 @@ constexpr graft::block_dropout mask{.probability = 0.25, .seed = 1, .stream = 2}
 
 void add_all(index_t D, index_t b) {
   double const dropped = 0.25 * double(D);
-  add<problem>(label<float>({{"D", D}, {"b", b}}),
-               {.flops = double(D * D), .written = 4 * dropped * double(b * b)}, [=] { return problem(D, b); },
-               {check(&problem::R, 0,
-                      [](problem const& p, index_t i) {
-                        index_t const k = i / (p.b * p.b);
-                        auto const number = [](index_t j) { return double(graft::detail::philox_word(1, 2, j)); };
-                        bool const dropped_too =
-                            sum(p.D, [&](index_t j) { return number(j) < number(k) ? 1.0 : 0.0; }) < double(p.D / 4);
-                        if (!dropped_too) return value(p.R, i);
-                        return i / p.b % p.b == i % p.b ? 1.0 : 0.0;
-                      })},
-               {{"graft", [](problem& p, auto const& ex) {
-                   graft::kernels::drop_blocks(ex, mask, blocks(p.R, p.D, p.b));
-                 }}});
+  add<problem>(
+      label<float>({{"D", D}, {"b", b}}), {.flops = double(D * D), .written = 4 * dropped * double(b * b)},
+      [=] { return problem(D, b); },
+      {check(&problem::R, 0,
+             [](problem const& p, index_t i) {
+               index_t const k = i / (p.b * p.b);
+               auto const number = [](index_t j) { return double(graft::detail::philox_word(1, 2, j)); };
+               bool const dropped_too =
+                   sum(p.D, [&](index_t j) { return number(j) < number(k) ? 1.0 : 0.0; }) < double(p.D / 4);
+               if (!dropped_too) return value(p.R, i);
+               return i / p.b % p.b == i % p.b ? 1.0 : 0.0;
+             })},
+      {{"graft", [](problem& p, auto const& ex) { graft::kernels::drop_blocks(ex, mask, blocks(p.R, p.D, p.b)); }}});
 }
 
 suite const all("block_mask", [] {

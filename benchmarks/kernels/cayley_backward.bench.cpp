@@ -9,7 +9,12 @@ using namespace bench;
 
 struct problem {
   problem(index_t count, index_t size)
-      : D(count), b(size), v(random(D * b * (b - 1) / 2, 1, 0.2F)), R(random(D * b * b, 2, 0.5F)), dR(random(D * b * b, 3)), d(filled(D * b * (b - 1) / 2)) {}
+      : D(count),
+        b(size),
+        v(random(D * b * (b - 1) / 2, 1, 0.2F)),
+        R(random(D * b * b, 2, 0.5F)),
+        dR(random(D * b * b, 3)),
+        d(filled(D * b * (b - 1) / 2)) {}
   index_t D, b;
   buffer<float> v, R, dR, d;
   [[nodiscard]] index_t packed() const { return b * (b - 1) / 2; }
@@ -23,34 +28,25 @@ void add_all(index_t D, index_t b) {
                {check(&problem::d, 5e-5,
                       [](problem const& p, index_t i) {
                         index_t const k = i / p.packed();
-                        square const P = (square(p.b, 1.0) + square(p.R, k, p.b)).transposed();
-                        return (-0.5 * (P * square(p.dR, k, p.b) * P)).of_pair(i % p.packed());
+                        return cayley_gradient(square(p.R, k, p.b), square(p.dR, k, p.b), p.b).of_pair(i % p.packed());
                       })},
                {{"graft", [](problem& p, auto const& ex) {
                    graft::kernels::cayley_backward(ex, blocks(p.R, p.D, p.b), blocks(p.dR, p.D, p.b),
                                                    view(p.d, p.D, p.packed()));
                  }}});
-  add<problem>("series/" + label<float>({{"D", D}, {"b", b}}),
-               {.flops = 24 * cube, .read = 1.5 * matrices, .updated = matrices / 2}, make,
-               {check(&problem::d, 5e-5,
-                      [](problem const& p, index_t i) {
-                        // Of Q^4 + 2 Q^3 + 2 Q^2 + 2 Q: the sum over where dQ stands of Q^T ... dR ... Q^T.
-                        index_t const k = i / p.packed();
-                        square const q = square::skew(p.v, k, p.b).transposed(), g(p.dR, k, p.b);
-                        square all(p.b);
-                        for (int power = 1; power <= 4; ++power)
-                          for (int left = 0; left < power; ++left) {
-                            square term = g;
-                            for (int l = 0; l < left; ++l) term = q * term;
-                            for (int l = 0; l < power - 1 - left; ++l) term = term * q;
-                            all = all + (power == 4 ? 1.0 : 2.0) * term;
-                          }
-                        return all.of_pair(i % p.packed());
-                      })},
-               {{"graft", [](problem& p, auto const& ex) {
-                   graft::kernels::cayley_neumann_backward(ex, view(p.v, p.D, p.packed()), 5, blocks(p.dR, p.D, p.b),
-                                                           view(p.d, p.D, p.packed()));
-                 }}});
+  add<problem>(
+      "series/" + label<float>({{"D", D}, {"b", b}}),
+      {.flops = 24 * cube, .read = 1.5 * matrices, .updated = matrices / 2}, make,
+      {check(
+          &problem::d, 5e-5,
+          [](problem const& p, index_t i) {
+            index_t const k = i / p.packed();
+            return cayley_series_gradient(square::skew(p.v, k, p.b), square(p.dR, k, p.b), p.b).of_pair(i % p.packed());
+          })},
+      {{"graft", [](problem& p, auto const& ex) {
+          graft::kernels::cayley_neumann_backward(ex, view(p.v, p.D, p.packed()), 5, blocks(p.dR, p.D, p.b),
+                                                  view(p.d, p.D, p.packed()));
+        }}});
 }
 
 suite const all("cayley_backward", [] {

@@ -24,8 +24,8 @@ void add_all(shape s) {
          {check(&P::y, tolerance<T>,
                 [=](P const& p, index_t i) {
                   return value(p.y, i) + 0.5 * sum(s.r, [&](index_t j) {
-                           return value(p.v, i / s.m * s.r + j) * value(p.B, i % s.m * s.r + j);
-                         });
+                                           return value(p.v, i / s.m * s.r + j) * value(p.B, i % s.m * s.r + j);
+                                         });
                 })},
          {{"graft", [](P& p, auto const& ex) {
              graft::kernels::expand_add(ex, view(p.v, p.s.T, p.s.r), p.B_view(), p.y_view(), 0.5);

@@ -19,13 +19,12 @@ void add_all(index_t T, index_t E, index_t k) {
               {{"graft", [](routed& r, auto const& ex) {
                   graft::kernels::expert_sums(ex, r.ids_view(), r.w_view(), graft::none, view(r.sums));
                 }}});
-  add<routed>("backward/" + name,
-              {.flops = pairs, .read = 4 * pairs + 4.0 * double(E), .updated = 4 * pairs}, make,
-              {check(&routed::w, 1e-6,
-                     [](routed const& r, index_t i) { return value(r.w, i) + value(r.sums, r.id(i)); })},
-              {{"graft", [](routed& r, auto const& ex) {
-                  graft::kernels::expert_sums_backward(ex, view(r.sums), r.ids_view(), r.w_view());
-                }}});
+  add<routed>(
+      "backward/" + name, {.flops = pairs, .read = 4 * pairs + 4.0 * double(E), .updated = 4 * pairs}, make,
+      {check(&routed::w, 1e-6, [](routed const& r, index_t i) { return value(r.w, i) + value(r.sums, r.id(i)); })},
+      {{"graft", [](routed& r, auto const& ex) {
+          graft::kernels::expert_sums_backward(ex, view(r.sums), r.ids_view(), r.w_view());
+        }}});
 }
 
 suite const all("expert_sums", [] {

@@ -29,26 +29,25 @@ void with_partial_sort(routed& r, bool renormalize) {
 }
 
 void add_all(bool renormalize, index_t T, index_t E, index_t k) {
-  add<routed>(std::string(renormalize ? "renormalized/" : "plain/") + label<float>({{"T", T}, {"E", E}, {"k", k}}),
-              {.flops = double(T * (E + 2 * k)), .read = 4.0 * double(T * E), .written = 8.0 * double(T * k)},
-              [=] { return routed(T, E, k); },
-              {check(&routed::ids, 0,
-                     [](routed const& r, index_t i) {
-                       return double(r.order(i / r.k)[static_cast<std::size_t>(i % r.k)]);
-                     }),
-               check(&routed::w, 1e-5,
-                     [=](routed const& r, index_t i) {
-                       index_t const t = i / r.k;
-                       auto const order = r.order(t);
-                       auto const p = [&](index_t s) { return r.softmax(t, order[static_cast<std::size_t>(s)]); };
-                       return renormalize ? p(i % r.k) / sum(r.k, p) : p(i % r.k);
-                     })},
-              {{"graft",
-                [=](routed& r, auto const& ex) {
-                  graft::kernels::gate(ex, graft::softmax_topk{.renormalize = renormalize}.rule(), r.logits(),
-                                       graft::none, r.ids_view(), r.w_view());
-                }},
-               {"partial_sort", [=](routed& r, auto const&) { with_partial_sort(r, renormalize); }}});
+  add<routed>(
+      std::string(renormalize ? "renormalized/" : "plain/") + label<float>({{"T", T}, {"E", E}, {"k", k}}),
+      {.flops = double(T * (E + 2 * k)), .read = 4.0 * double(T * E), .written = 8.0 * double(T * k)},
+      [=] { return routed(T, E, k); },
+      {check(&routed::ids, 0,
+             [](routed const& r, index_t i) { return double(r.order(i / r.k)[static_cast<std::size_t>(i % r.k)]); }),
+       check(&routed::w, 1e-5,
+             [=](routed const& r, index_t i) {
+               index_t const t = i / r.k;
+               auto const order = r.order(t);
+               auto const p = [&](index_t s) { return r.softmax(t, order[static_cast<std::size_t>(s)]); };
+               return renormalize ? p(i % r.k) / sum(r.k, p) : p(i % r.k);
+             })},
+      {{"graft",
+        [=](routed& r, auto const& ex) {
+          graft::kernels::gate(ex, graft::softmax_topk{.renormalize = renormalize}.rule(), r.logits(), graft::none,
+                               r.ids_view(), r.w_view());
+        }},
+       {"partial_sort", [=](routed& r, auto const&) { with_partial_sort(r, renormalize); }}});
 }
 
 suite const all("gate", [] {

@@ -22,9 +22,7 @@ void add_all(index_t T, index_t r) {
   auto const make = [=] { return problem(T, r); };
   auto const name = label<float>({{"T", T}, {"r", r}});
   add<problem>("check_ids/" + name, {.read = 8.0 * double(T)}, make, {},
-               {{"graft", [](problem& p, auto const& ex) {
-                   graft::kernels::check_ids(ex, "gather", p.tokens(), V);
-                 }}});
+               {{"graft", [](problem& p, auto const& ex) { graft::kernels::check_ids(ex, "gather", p.tokens(), V); }}});
   add<problem>("gather_columns/" + name, {.flops = count, .read = 4 * count + 8.0 * double(T), .written = 4 * count},
                make,
                {check(&problem::u, 1e-6,
@@ -32,17 +30,16 @@ void add_all(index_t T, index_t r) {
                {{"graft", [](problem& p, auto const& ex) {
                    graft::kernels::gather_columns(ex, view(p.A, p.r, V), p.tokens(), view(p.u, p.T, p.r), 0.5);
                  }}});
-  add<problem>("scatter_add_columns/" + name,
-               {.flops = count, .read = 4 * count + 8.0 * double(T), .updated = 4 * count}, make,
-               {check(&problem::A, 1e-5,
-                      [](problem const& p, index_t i) {
-                        return value(p.A, i) + sum(p.T, [&](index_t t) {
-                                 return p.id(t) == i % V ? value(p.u, t * p.r + i / V) : 0.0;
-                               });
-                      })},
-               {{"graft", [](problem& p, auto const& ex) {
-                   graft::kernels::scatter_add_columns(ex, view(p.u, p.T, p.r), p.tokens(), view(p.A, p.r, V));
-                 }}});
+  add<problem>(
+      "scatter_add_columns/" + name, {.flops = count, .read = 4 * count + 8.0 * double(T), .updated = 4 * count}, make,
+      {check(&problem::A, 1e-5,
+             [](problem const& p, index_t i) {
+               return value(p.A, i) +
+                      sum(p.T, [&](index_t t) { return p.id(t) == i % V ? value(p.u, t * p.r + i / V) : 0.0; });
+             })},
+      {{"graft", [](problem& p, auto const& ex) {
+          graft::kernels::scatter_add_columns(ex, view(p.u, p.T, p.r), p.tokens(), view(p.A, p.r, V));
+        }}});
 }
 
 suite const all("gather", [] {

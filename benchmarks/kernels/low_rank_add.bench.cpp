@@ -1,7 +1,6 @@
 // smoke: (fp32|bf16)/T=8/r=8/threads=1/
 // SPDX-License-Identifier: Apache-2.0
-// y += s (x A^T) B^T, n = m = 4096: checkpoint B and packed B, against the same compiled -march=native, Eigen's two products, and a
-// dot per output.
+// y += s (x A^T) B^T, n = m = 4096: checkpoint B and packed B, beside Eigen's two products and a dot per output.
 #include "support/peers.hpp"
 #include "support/suite.hpp"
 
@@ -37,10 +36,6 @@ void add_all(shape const& s) {
                                       graft::panels_view<T const>{p.panels.data(), p.s.m, p.s.r}, p.y_view(), 0.5);
        }}};
   if constexpr (sizeof(T) == 4) {
-    columns.push_back({"native", [](P& p, auto const& ex) {
-                         peers::native_low_rank_add(ex.threads, p.x.data(), p.A.data(), p.B.data(), p.y.data(), p.s.T,
-                                                    p.s.n, p.s.m, p.s.r, 0.5F);
-                       }});
     columns.push_back({"eigen", [](P& p, auto const& ex) {
                          peers::eigen_low_rank_add(ex.threads, p.x.data(), p.A.data(), p.B.data(), p.y.data(),
                                                    p.scratch.data(), p.s.T, p.s.n, p.s.m, p.s.r, 0.5F);
@@ -51,24 +46,19 @@ void add_all(shape const& s) {
                                                    p.scratch.data(), p.s.T, p.s.n, p.s.m, p.s.r, 0.5F);
                          }});
   } else {
-    columns.push_back({"native", [](P& p, auto const& ex) {
-                         peers::native_low_rank_add_bf16(ex.threads, bits(p.x), bits(p.A), bits(p.B), bits(p.y), p.s.T,
-                                                         p.s.n, p.s.m, p.s.r, 0.5F);
-                       }});
     columns.push_back({"eigen", [](P& p, auto const& ex) {
                          peers::eigen_low_rank_add_bf16(ex.threads, bits(p.x), bits(p.A), bits(p.B), bits(p.y),
                                                         p.scratch.data(), p.s.T, p.s.n, p.s.m, p.s.r, 0.5F);
                        }});
   }
   double const size = sizeof(T);
-  add<P>(label<T>({{"T", s.T}, {"r", s.r}}),
-         {.flops = s.flops(),
-          .read = size * double(s.r * (s.n + s.m) + s.T * s.n),
-          .updated = size * double(s.T * s.m)},
-         [=] { return P(s); },
-         {check(&P::y, tolerance<T>,
-                [=](P const& p, index_t i) { return value(p.y, i) + 0.5 * p.product(i / s.m, i % s.m); })},
-         columns);
+  add<P>(
+      label<T>({{"T", s.T}, {"r", s.r}}),
+      {.flops = s.flops(), .read = size * double(s.r * (s.n + s.m) + s.T * s.n), .updated = size * double(s.T * s.m)},
+      [=] { return P(s); },
+      {check(&P::y, tolerance<T>,
+             [=](P const& p, index_t i) { return value(p.y, i) + 0.5 * p.product(i / s.m, i % s.m); })},
+      columns);
 }
 
 suite const all("low_rank_add", [] {

@@ -19,8 +19,7 @@ void add_all(index_t T, index_t k, index_t E) {
                {{[](planned const& p) { return p.T * p.k; },
                  [](planned const& p, index_t i) { return double(p.plan.permutation(i)); },
                  [](planned const& p, index_t i) { return double(p.pair_of(i)); }, 0}},
-               {{"graft",
-                 [](planned& p, auto const& ex) { graft::kernels::make_plan(ex, p.assigned(), p.plan); }},
+               {{"graft", [](planned& p, auto const& ex) { graft::kernels::make_plan(ex, p.assigned(), p.plan); }},
                 {"stable_sort",
                  [](planned& p, auto const&) {
                    std::iota(p.sorted.begin(), p.sorted.end(), index_t{0});

@@ -8,10 +8,10 @@ using namespace bench;
 constexpr graft::kernels::feature_mask mask{{.probability = 0.25, .seed = 1, .stream = 2}, 5};
 
 suite const all("mask", [] {
-  add_rows("keep_columns", {.read = 4, .written = 4},
-           check(&rows::y, 0,
-                 [](rows const& p, index_t i) { return mask.mask.keeps(5 + i % p.n) ? value(p.x, i) : 0.0; }),
-           [](rows& p, auto const& ex) { graft::kernels::keep_columns(ex, mask, p.x_view(), p.y_view()); });
+  add_rows(
+      "keep_columns", {.read = 4, .written = 4},
+      check(&rows::y, 0, [](rows const& p, index_t i) { return mask.mask.keeps(5 + i % p.n) ? value(p.x, i) : 0.0; }),
+      [](rows& p, auto const& ex) { graft::kernels::keep_columns(ex, mask, p.x_view(), p.y_view()); });
 });
 
 }  // namespace

@@ -10,8 +10,7 @@ using namespace bench;
 struct problem : routed {
   problem(index_t tokens, index_t experts, index_t choices)
       : routed(tokens, experts, choices), raw(random(T * E, 7, 2.0F)), noise(random(T * E, 8, 2.0F)), H(filled(T * E)) {
-    for (index_t i = 0; i < T * E; ++i)
-      H[static_cast<std::size_t>(i)] = static_cast<float>(noisy(i));
+    for (index_t i = 0; i < T * E; ++i) H[static_cast<std::size_t>(i)] = static_cast<float>(noisy(i));
   }
   buffer<float> raw, noise, H;
   [[nodiscard]] auto of(buffer<float>& b) { return view(b, T, E); }

@@ -14,8 +14,7 @@ struct moments {
 moments of_row(rows const& p, index_t t, bool centred) {
   double const n = double(p.n);
   double const mean = centred ? sum(p.n, [&](index_t k) { return value(p.x, t * p.n + k); }) / n : 0.0;
-  double const square =
-      sum(p.n, [&](index_t k) { return std::pow(value(p.x, t * p.n + k) - mean, 2); }) / n;
+  double const square = sum(p.n, [&](index_t k) { return std::pow(value(p.x, t * p.n + k) - mean, 2); }) / n;
   return {mean, 1 / std::sqrt(square + 1e-5)};
 }
 double normalized(rows const& p, index_t i, bool centred) {
@@ -44,17 +43,17 @@ suite const all("normalize", [] {
            [](rows& p, auto const& ex) {
              graft::kernels::layer_norm(ex, p.x_view(), view(p.d), view(p.e), 1e-5, p.y_view());
            });
-  add_rows("rms_norm", {.flops = 4, .read = 4, .written = 4},
-           check(&rows::y, 1e-5,
-                 [](rows const& p, index_t i) { return normalized(p, i, false) * value(p.d, i % p.n); }),
-           [](rows& p, auto const& ex) {
-             graft::kernels::rms_norm(ex, p.x_view(), view(p.d), graft::none, 1e-5, p.y_view());
-           });
+  add_rows(
+      "rms_norm", {.flops = 4, .read = 4, .written = 4},
+      check(&rows::y, 1e-5, [](rows const& p, index_t i) { return normalized(p, i, false) * value(p.d, i % p.n); }),
+      [](rows& p, auto const& ex) {
+        graft::kernels::rms_norm(ex, p.x_view(), view(p.d), graft::none, 1e-5, p.y_view());
+      });
   add_rows("layer_norm_backward", {.flops = 18, .read = 8, .updated = 4},
            check(&rows::z, 1e-5, [](rows const& p, index_t i) { return gradient(p, i, true); }),
            [](rows& p, auto const& ex) {
-             graft::kernels::layer_norm_backward(ex, p.x_view(), view(p.d), 1e-5, p.y_view(), view(p.e),
-                                                 view(p.signs), p.z_view());
+             graft::kernels::layer_norm_backward(ex, p.x_view(), view(p.d), 1e-5, p.y_view(), view(p.e), view(p.signs),
+                                                 p.z_view());
            });
   add_rows("rms_norm_backward", {.flops = 16, .read = 8, .updated = 4},
            check(&rows::z, 1e-5, [](rows const& p, index_t i) { return gradient(p, i, false); }),

@@ -18,25 +18,25 @@ void add_all(index_t m, index_t r) {
   using P = problem<T>;
   shape const s{1, r, 4096, m};
   std::vector<column<P>> columns{{"graft", [](P& p, auto const& ex) {
-                                    graft::kernels::outer_add(ex, p.B_view(), p.A_view(), view(p.W, p.s.m, p.s.n),
-                                                              0.5);
+                                    graft::kernels::outer_add(ex, p.B_view(), p.A_view(), view(p.W, p.s.m, p.s.n), 0.5);
                                   }}};
   if constexpr (sizeof(T) == 4)
     columns.push_back({"eigen", [](P& p, auto const& ex) {
                          peers::eigen_merge(ex.threads, p.A.data(), p.B.data(), p.W.data(), p.s.n, p.s.m, p.s.r, 0.5F);
                        }});
-  add<P>(label<T>({{"m", m}, {"r", r}}),
-         {.flops = 2.0 * double(m * s.n * r),
-          .read = double(sizeof(T)) * double(r * (m + s.n)),
-          .updated = double(sizeof(T)) * double(m * s.n)},
-         [=] { return P(s); },
-         {check(&P::W, tolerance<T>,
-                [=](P const& p, index_t i) {
-                  return value(p.W, i) + 0.5 * sum(r, [&](index_t j) {
-                           return value(p.B, i / s.n * r + j) * value(p.A, j * s.n + i % s.n);
-                         });
-                })},
-         columns);
+  add<P>(
+      label<T>({{"m", m}, {"r", r}}),
+      {.flops = 2.0 * double(m * s.n * r),
+       .read = double(sizeof(T)) * double(r * (m + s.n)),
+       .updated = double(sizeof(T)) * double(m * s.n)},
+      [=] { return P(s); },
+      {check(&P::W, tolerance<T>,
+             [=](P const& p, index_t i) {
+               return value(p.W, i) + 0.5 * sum(r, [&](index_t j) {
+                                        return value(p.B, i / s.n * r + j) * value(p.A, j * s.n + i % s.n);
+                                      });
+             })},
+      columns);
 }
 
 suite const all("outer_add", [] {

@@ -3,6 +3,7 @@
 // Block rotations of n = 4096 features by 1 to 4 butterfly factors, beside a copy of x and a read of the blocks for each factor (what
 // caches allow) and Eigen's product a block (one factor); the gradient of a factor's blocks; merging beside a dense rotation.
 #include "support/peers.hpp"
+#include "support/rotation.hpp"
 #include "support/suite.hpp"
 
 #include <benchmark/benchmark.h>
@@ -27,34 +28,6 @@ struct problem {
   [[nodiscard]] auto factor_view() { return factors(R, N, n / b, b); }
 };
 
-/// The feature that element i of block k of factor f is, and the block and element of a feature.
-index_t feature(index_t b, index_t f, index_t k, index_t i) {
-  if (f == 0) return k * b + i;
-  index_t const half = b / 2, group = b << f, in_group = index_t{1} << f;  // blocks of a group
-  return k / in_group * group + i / half * (group / 2) + k % in_group * half + i % half;
-}
-std::pair<index_t, index_t> place(index_t b, index_t f, index_t at) {
-  if (f == 0) return {at / b, at % b};
-  index_t const half = b / 2, group = b << f, in_group = index_t{1} << f;
-  index_t const within = at % group;
-  return {at / group * in_group + within % (group / 2) / half, within / (group / 2) * half + within % half};
-}
-/// (x B_{N-1} ... B_f)[t, at]; of the transposed product (x (B_f ... B_0)^T)[t, at].
-double turned(problem const& p, index_t f, index_t t, index_t at) {
-  if (f == p.N) return value(p.x, t * p.n + at);
-  auto const [k, j] = place(p.b, f, at);
-  return sum(p.b, [&](index_t i) {
-    return turned(p, f + 1, t, feature(p.b, f, k, i)) * value(p.R, ((f * (p.n / p.b) + k) * p.b + i) * p.b + j);
-  });
-}
-double turned_back(problem const& p, index_t f, index_t t, index_t at) {
-  if (f < 0) return value(p.x, t * p.n + at);
-  auto const [k, j] = place(p.b, f, at);
-  return sum(p.b, [&](index_t i) {
-    return turned_back(p, f - 1, t, feature(p.b, f, k, i)) * value(p.R, ((f * (p.n / p.b) + k) * p.b + j) * p.b + i);
-  });
-}
-
 void rotate(index_t T, index_t b, index_t N) {
   auto const make = [=] { return problem(T, b, N); };
   std::vector<column<problem>> columns{
@@ -70,13 +43,13 @@ void rotate(index_t T, index_t b, index_t N) {
     columns.push_back({"eigen", [](problem& p, auto const& ex) {
                          peers::eigen_rotate_blocks(ex.threads, p.x.data(), p.R.data(), p.y.data(), p.T, p.n, p.b);
                        }});
-  add<problem>(label<float>({{"T", T}, {"b", b}, {"N", N}}), {.flops = 2.0 * double(T * N * 4096 * b),
-                .read = 4.0 * double(T * 4096 + N * 4096 * b),
-                .written = 4.0 * double(T * 4096)},
-               make,
-               {check(&problem::y, 2e-5,
-                      [](problem const& p, index_t i) { return turned(p, 0, i / p.n, i % p.n); })},
-               columns);
+  add<problem>(
+      label<float>({{"T", T}, {"b", b}, {"N", N}}),
+      {.flops = 2.0 * double(T * N * 4096 * b),
+       .read = 4.0 * double(T * 4096 + N * 4096 * b),
+       .written = 4.0 * double(T * 4096)},
+      make, {check(&problem::y, 2e-5, [](problem const& p, index_t i) { return turned(p, p.x, 0, i / p.n, i % p.n); })},
+      columns);
 }
 
 void gradient(index_t T, index_t b) {
@@ -100,20 +73,20 @@ struct weight : problem {
   buffer<float> dense;
 };
 void merge(index_t n) {
-  add<weight>("merge/" + label<float>({{"n", n}, {"b", 4}, {"N", 2}}),
-              {.flops = 4.0 * double(n * n * 4), .read = 4.0 * double(n * n), .written = 4.0 * double(n * n)},
-              [=] { return weight(n); },
-              {check(&problem::y, 2e-5,
-                             [](weight const& p, index_t i) { return turned_back(p, 1, i / p.n, i % p.n); })},
-              {{"graft",
-                [](weight& p, auto const& ex) {
-                  graft::kernels::rotate_blocks_back(ex, p.x_view(), p.factor_view(), p.y_view());
-                }},
-               {"eigen_dense",
-                [](weight& p, auto const& ex) {
-                  peers::eigen_dense_merge(ex.threads, p.x.data(), p.dense.data(), p.y.data(), p.n, p.n);
-                },
-                false}});
+  add<weight>(
+      "merge/" + label<float>({{"n", n}, {"b", 4}, {"N", 2}}),
+      {.flops = 4.0 * double(n * n * 4), .read = 4.0 * double(n * n), .written = 4.0 * double(n * n)},
+      [=] { return weight(n); },
+      {check(&problem::y, 2e-5, [](weight const& p, index_t i) { return turned_back(p, p.x, 1, i / p.n, i % p.n); })},
+      {{"graft",
+        [](weight& p, auto const& ex) {
+          graft::kernels::rotate_blocks_back(ex, p.x_view(), p.factor_view(), p.y_view());
+        }},
+       {"eigen_dense",
+        [](weight& p, auto const& ex) {
+          peers::eigen_dense_merge(ex.threads, p.x.data(), p.dense.data(), p.y.data(), p.n, p.n);
+        },
+        false}});
 }
 
 suite const all("rotate_blocks", [] {

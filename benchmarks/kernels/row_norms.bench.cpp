@@ -24,9 +24,8 @@ struct problem : low_rank<float> {
 double norm(problem const& p, index_t o) {
   index_t const n = p.s.n;
   return std::sqrt(sum(n, [&](index_t k) {
-    double const w =
-        value(p.W, o * n + k) +
-        0.5 * sum(p.s.r, [&](index_t j) { return value(p.B, o * p.s.r + j) * value(p.A, j * n + k); });
+    double const w = value(p.W, o * n + k) +
+                     0.5 * sum(p.s.r, [&](index_t j) { return value(p.B, o * p.s.r + j) * value(p.A, j * n + k); });
     return w * w;
   }));
 }
@@ -60,9 +59,7 @@ void add_all(index_t m, index_t r) {
                                     p.s.n, p.s.m, p.s.r, 0.5F);
         }},
        {"read_once",
-        [](problem& p, auto const& ex) {
-          peers::eigen_norms(ex.threads, p.W.data(), p.norms.data(), p.s.n, p.s.m);
-        },
+        [](problem& p, auto const& ex) { peers::eigen_norms(ex.threads, p.W.data(), p.norms.data(), p.s.n, p.s.m); },
         false}});
 }
 

@@ -11,9 +11,7 @@ using namespace bench;
 suite const all("scale", [] {
   add_rows("scale_rows", {.flops = 1, .updated = 4},
            check(&rows::y, 0, [](rows const& p, index_t i) { return value(p.signs, i / p.n) * value(p.y, i); }),
-           [](rows& p, auto const& ex) {
-             graft::kernels::scale_rows(ex, view(p.signs.data(), p.T), p.y_view());
-           });
+           [](rows& p, auto const& ex) { graft::kernels::scale_rows(ex, view(p.signs.data(), p.T), p.y_view()); });
   add_rows("scale_columns", {.flops = 1, .updated = 4},
            check(&rows::y, 0, [](rows const& p, index_t i) { return value(p.signs, i % p.n) * value(p.y, i); }),
            [](rows& p, auto const& ex) { graft::kernels::scale_columns(ex, view(p.signs), p.y_view()); });

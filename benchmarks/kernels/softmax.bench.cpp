@@ -10,11 +10,10 @@ void add_all(index_t T, index_t E) {
   double const count = double(T * E);
   auto const make = [=] { return routed(T, E, 1); };
   auto const name = label<float>({{"T", T}, {"E", E}});
-  add<routed>("forward/" + name, {.flops = 4 * count, .read = 4 * count, .written = 4 * count}, make,
-              {check(&routed::p, 1e-5, [](routed const& r, index_t i) { return r.softmax(i / r.E, i % r.E); })},
-              {{"graft", [](routed& r, auto const& ex) {
-                  graft::kernels::softmax(ex, r.logits(), view(r.p, r.T, r.E));
-                }}});
+  add<routed>(
+      "forward/" + name, {.flops = 4 * count, .read = 4 * count, .written = 4 * count}, make,
+      {check(&routed::p, 1e-5, [](routed const& r, index_t i) { return r.softmax(i / r.E, i % r.E); })},
+      {{"graft", [](routed& r, auto const& ex) { graft::kernels::softmax(ex, r.logits(), view(r.p, r.T, r.E)); }}});
   add<routed>("backward/" + name, {.flops = 4 * count, .read = 8 * count, .updated = 4 * count}, make,
               {check(&routed::dz, 1e-5,
                      [](routed const& r, index_t i) {

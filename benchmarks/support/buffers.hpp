@@ -116,4 +116,50 @@ struct low_rank {
   }
 };
 
+/// With gradients; y stands for dy.
+template <class T>
+struct trained : low_rank<T> {
+  explicit trained(shape const& of)
+      : low_rank<T>(of),
+        dA(random<T>(of.r * of.n, 11)),
+        dB(random<T>(of.m * of.r, 12)),
+        dx(random<T>(of.T * of.n, 13)) {}
+  buffer<T> dA, dB, dx;
+  [[nodiscard]] auto dA_view() { return view(dA, this->s.r, this->s.n); }
+  [[nodiscard]] auto dB_view() { return view(dB, this->s.m, this->s.r); }
+  [[nodiscard]] auto dx_view() { return view(dx, this->s.T, this->s.n); }
+  /// (dy B)[t, j].
+  [[nodiscard]] double narrowed(index_t t, index_t j) const {
+    return sum(this->s.m,
+               [&](index_t o) { return value(this->y, t * this->s.m + o) * value(this->B, o * this->s.r + j); });
+  }
+  /// s (dy B)^T x, s dy^T (x A^T) and s (dy B) A, added to what is there.
+  [[nodiscard]] double want_dA(index_t i, double scale) const {
+    index_t const j = i / this->s.n, k = i % this->s.n;
+    return value(dA, i) +
+           scale * sum(this->s.T, [&](index_t t) { return narrowed(t, j) * value(this->x, t * this->s.n + k); });
+  }
+  [[nodiscard]] double want_dB(index_t i, double scale) const {
+    index_t const o = i / this->s.r, j = i % this->s.r;
+    return value(dB, i) +
+           scale * sum(this->s.T, [&](index_t t) { return value(this->y, t * this->s.m + o) * this->shrunk(t, j); });
+  }
+  [[nodiscard]] double want_dx(index_t i, double scale) const {
+    index_t const t = i / this->s.n, k = i % this->s.n;
+    return value(dx, i) +
+           scale * sum(this->s.r, [&](index_t j) { return narrowed(t, j) * value(this->A, j * this->s.n + k); });
+  }
+};
+
+/// A low-rank update and the weight W[m, n] that takes it.
+struct weighted : low_rank<float> {
+  explicit weighted(shape const& of) : low_rank<float>(of), W(random(of.m * of.n, 14)) {}
+  buffer<float> W;
+  [[nodiscard]] auto W_view() { return view(W, s.m, s.n); }
+  /// (B A)[o, k].
+  [[nodiscard]] double outer(index_t i) const {
+    return sum(s.r, [&](index_t j) { return value(B, i / s.n * s.r + j) * value(A, j * s.n + i % s.n); });
+  }
+};
+
 }  // namespace bench

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What graft is compared with in the same binary: Eigen's products and a dot per output, compiled -march=native; and
-// graft itself compiled -march=native, where the rest of the binary is compiled for the baseline.
+// What graft is compared with in the same binary: Eigen's products and a dot per output, compiled -march=native.
 #pragma once
 
 #include <cstdint>
@@ -38,11 +37,5 @@ void eigen_low_rank_add_bf16(int threads, std::uint16_t const* x, std::uint16_t 
 // One dot product per output element, as IPEX's Punica kernels do it.
 void dot_low_rank_add(int threads, float const* x, float const* A, float const* B, float* y, float* v, index T, index n,
                       index m, index r, float s);
-
-// graft with -march=native.
-void native_low_rank_add(int threads, float const* x, float const* A, float const* B, float* y, index T, index n,
-                         index m, index r, float s);
-void native_low_rank_add_bf16(int threads, std::uint16_t const* x, std::uint16_t const* A, std::uint16_t const* B,
-                              std::uint16_t* y, index T, index n, index m, index r, float s);
 
 }  // namespace peers

@@ -99,4 +99,24 @@ inline square cayley_series_of(buffer<float> const& packed, index_t k, index_t b
   return square(b, 1.0) + 2.0 * q + 2.0 * q2 + 2.0 * (q2 * q) + q2 * q2;
 }
 
+/// The gradient of Q of what `cayley_series_of` makes of it, where g is that of the rotation: of each power Q^p the sum over the
+/// places that dQ may take.
+inline square cayley_series_gradient(square const& q, square const& g, index_t b) {
+  square const t = q.transposed();
+  square all(b);
+  for (int power = 1; power <= 4; ++power)
+    for (int left = 0; left < power; ++left) {
+      square term = g;
+      for (int l = 0; l < left; ++l) term = t * term;
+      for (int l = 0; l < power - 1 - left; ++l) term = term * t;
+      all = all + (power == 4 ? 1.0 : 2.0) * term;
+    }
+  return all;
+}
+/// The same of the exact rotation r.
+inline square cayley_gradient(square const& r, square const& g, index_t b) {
+  square const t = (square(b, 1.0) + r).transposed();
+  return -0.5 * (t * g * t);
+}
+
 }  // namespace bench

@@ -157,8 +157,7 @@ void register_case(std::shared_ptr<group const> const& g, detail::any_column con
     state.counters["byte/s"] = Counter(g->of.bytes(), Counter::kIsIterationInvariantRate, Counter::kIs1024);
     state.counters["bound"] = bound(g->of, threads, cold) * static_cast<double>(state.iterations()) / seconds;
   };
-  std::string const name =
-      g->name + "/threads=" + std::to_string(threads) + "/" + column.name + (cold ? "_cold" : "");
+  std::string const name = g->name + "/threads=" + std::to_string(threads) + "/" + column.name + (cold ? "_cold" : "");
   auto* const registered = benchmark::RegisterBenchmark(name.c_str(), body)->Unit(benchmark::kMicrosecond);
   if (cold) registered->UseManualTime()->Iterations(20);
   else registered->UseRealTime();
@@ -233,8 +232,8 @@ class reporter : public benchmark::ConsoleReporter {
 
 void detail::add_cases(std::string const& name, work const& of, std::function<std::shared_ptr<void>()> make,
                        std::vector<any_check> checks, std::vector<any_column> columns) {
-  auto const g = std::make_shared<group const>(
-      group{suite_in_use + "/" + name, of, std::move(make), std::move(checks)});
+  auto const g =
+      std::make_shared<group const>(group{suite_in_use + "/" + name, of, std::move(make), std::move(checks)});
   for (int const threads : thread_counts())
     for (std::size_t i = 0; i < columns.size(); ++i) {
       register_case(g, columns[i], threads, false);

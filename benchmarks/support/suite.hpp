@@ -43,7 +43,7 @@ struct check_of {
 /// The numbers of a member of P, or of a base of it.
 template <class T, class C, class Want>
 struct check_of_member {
-  buffer<T> C::*out;
+  buffer<T> C::* out;
   double tolerance;
   Want want;
   template <class P>
@@ -53,7 +53,7 @@ struct check_of_member {
   }
 };
 template <class T, class C, class Want>
-check_of_member<T, C, Want> check(buffer<T> C::*out, double tolerance, Want want) {
+check_of_member<T, C, Want> check(buffer<T> C::* out, double tolerance, Want want) {
   return {out, tolerance, std::move(want)};
 }
 /// Relative to the largest number, what sums of a few thousand terms in fp32 may be off, or one rounding to 16 bits.

@@ -1,4 +1,4 @@
-// The one unit of a test program that has the host bodies: tests call them (GRAFT_HOST_BODIES_ELSEWHERE), since compiling
-// them into every file costs minutes under sanitizers. Examples, benchmarks and the programs of build/ have them inside.
+// The one unit of a test or benchmark that has the host bodies: the others call them (GRAFT_HOST_BODIES_ELSEWHERE), since
+// compiling them into every file costs minutes under sanitizers. Examples and the programs of build/ have them inside.
 #define GRAFT_HOST_BODIES_HERE
 #include <graft/graft.hpp>
