@@ -71,7 +71,9 @@ void turn(index_t T, index_t b, index_t N) {
       {check(&problem::y, 2e-5, [](problem const& p, index_t i) { return turned(p, p.x, 0, i / p.n, i % p.n); })},
       {{"graft", [](problem& p, auto const& ex) { transform_input(ex, p.boft(), p.rows(p.x), p.rows(p.y)); }}});
   add<problem>(
-      "backward/" + name, {.flops = 4 * flops, .read = 2 * rows + of_blocks, .updated = rows + of_blocks}, make,
+      "backward/" + name,
+      {.flops = 4 * flops + 4.0 * double(N * b * b) * 4096, .read = 2 * rows + of_blocks, .updated = rows + of_blocks},
+      make,
       {check(
            &problem::dx, 2e-5,
            [](problem const& p, index_t i) { return value(p.dx, i) + turned_back(p, p.y, p.N - 1, i / p.n, i % p.n); }),

@@ -1,4 +1,4 @@
-// smoke: ((forward|backward)/fp32/T=8/r=16|(norms|merge)/.*)/threads=1/
+// smoke: (forward|backward|norms|merge)/fp32/(T=8|m=512)/r=16/threads=1/
 // SPDX-License-Identifier: Apache-2.0
 // DoRA, n = m = 4096: with its factors prepared, beside the LoRA that it is made of and with factors made on each call; the backward,
 // norms and merge. Factors are signs, so that calls may follow each other.

@@ -1,4 +1,4 @@
-// smoke: (forward|backward|merge|update_reflections)/fp32/[Tmn]=[0-9]+/r=8/threads=1/
+// smoke: (forward|backward|merge|update_reflections)/fp32/(T=8|m=512|n=4096)/r=8/threads=1/
 // SPDX-License-Identifier: Apache-2.0
 // HRA, n = 4096: reflections of a step (one team), inputs turned, backward and merge. The gradient of u is compared with differences of
 // the reflections done one after another in double.

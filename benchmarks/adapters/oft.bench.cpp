@@ -58,7 +58,11 @@ void turn(index_t T, index_t b) {
       {check(&problem::y, 2e-5, [](problem const& p, index_t i) { return turned(p, p.x, 0, i / p.n, i % p.n); })},
       {{"graft", [](problem& p, auto const& ex) { transform_input(ex, p.oft(), p.rows(p.x), p.rows(p.y)); }}});
   add<problem>(
-      "backward/" + name, {.flops = 2 * flops, .read = 2 * rows + of_blocks, .updated = rows + of_blocks / 2}, make,
+      "backward/" + name,
+      {.flops = 2 * flops + 24.0 * double(b * b) * 4096,  // of the blocks' gradient through the series
+       .read = 2 * rows + of_blocks,
+       .updated = rows + of_blocks / 2},
+      make,
       {check(&problem::dx, 2e-5,
              [](problem const& p, index_t i) { return value(p.dx, i) + turned_back(p, p.y, 0, i / p.n, i % p.n); }),
        check(&problem::dv, 5e-5,

@@ -1,4 +1,4 @@
-// smoke: (forward/fp32/T=8/r=16|backward/fp32/T=8/r=16|merge/.*)/threads=1/
+// smoke: (forward|backward|merge)/fp32/(T=8|m=1024)/r=16/threads=1/
 // SPDX-License-Identifier: Apache-2.0
 // VeRA, n = m = 4096, beside Eigen's two products with the scalings between and behind them; its backward and merge.
 #include "support/peers.hpp"

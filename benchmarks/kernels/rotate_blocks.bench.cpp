@@ -1,4 +1,4 @@
-// smoke: fp32/T=8/b=8/N=1/threads=1/|gradient/fp32/T=8/
+// smoke: fp32/T=8/b=8/N=1/threads=1/|gradient/fp32/T=8/b=32/threads=1/
 // SPDX-License-Identifier: Apache-2.0
 // Block rotations of n = 4096 features by 1 to 4 butterfly factors, beside a copy of x and a read of the blocks for each factor (what
 // caches allow) and Eigen's product a block (one factor); the gradient of a factor's blocks; merging beside a dense rotation.
