@@ -1,5 +1,6 @@
 #include <graft/kernels/dispatch.hpp>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <string>
@@ -84,6 +85,38 @@ TEST_CASE("dispatch: one formula for all types, layouts, odd extents and executo
   check.operator()<graft::float16, float, double>();
   CHECK(t.text() == "");
   CHECK(t.count() > 4 * 24 * 2 * executor_count);
+}
+
+TEST_CASE("dispatch: rows that caches do not hold, where they begin anywhere", "[kernels][dispatch]") {
+  auto const check = [&]<class X>() {
+    index_t const T = 1050, k = 4, H = 4096 / static_cast<index_t>(sizeof(X));  // 16 MiB and some
+    std::vector<std::int32_t> ids(static_cast<std::size_t>(T * k));
+    random_bits bits(7);
+    for (auto& id : ids) id = static_cast<std::int32_t>(bits.below(9)) - 1;
+    auto const o = plan_of(view(ids, T, k), 8, {.alignment = 8});
+    index_t const rows = o.p.permutation.extent(0);
+    matrix<X> const x(T, H, layout::contiguous, 2);
+    std::vector<X> memory(static_cast<std::size_t>(rows * H + 33));
+    auto const misplaced = reinterpret_cast<std::uintptr_t>(memory.data()) % 64 / sizeof(X);
+    for (std::size_t const shift : {std::size_t{0}, std::size_t{1}})
+      for_each_isa([&](std::string const& level) {
+        INFO(level << ", shift " << shift);
+        std::fill(memory.begin(), memory.end(), graft::store_as<X>(7.0F));
+        auto* const to = memory.data() + (64 / sizeof(X) - misplaced) % (64 / sizeof(X)) + shift;
+        dispatch(graft::openmp{.threads = 2}, o.p, x.view(), view(to, rows, H));
+        index_t wrong = 0;
+        for (index_t i = 0; i < rows; ++i)
+          for (index_t j = 0; j < H; ++j) {
+            index_t const pair = o.p.permutation(i);
+            auto const expected = pair < 0 ? 0.0F : graft::load_as<float>(x.view()(pair / k, j));
+            wrong += graft::load_as<float>(to[i * H + j]) == expected ? 0 : 1;
+          }
+        CHECK(wrong == 0);
+        CHECK(graft::load_as<float>(to[rows * H]) == 7.0F);
+      });
+  };
+  check.operator()<float>();
+  check.operator()<graft::bfloat16>();
 }
 
 TEST_CASE("dispatch: a ragged plan takes a weight an id", "[kernels][dispatch]") {

@@ -50,7 +50,8 @@ struct override_for<dispatch_fn, E, X, Rows, W> {
     graft::detail::dispatch_on_host(
         ex,
         {graft::detail::erased(x), graft::detail::erased(rows), graft::detail::erased_pairs(p, w),
-         p.row_tokens.data_handle(), p.permutation.data_handle(), x.extent(1)},
+         p.row_tokens.data_handle(), p.permutation.data_handle(), x.extent(1),
+         rows.size() * static_cast<index_t>(sizeof(typename Rows::value_type)) >= graft::detail::streamed_bytes},
         rows.extent(0));
   }
 };

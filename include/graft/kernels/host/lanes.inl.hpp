@@ -48,6 +48,7 @@ GRAFT_INLINE lanes load(T const* p) {
   return widen(_mm256_loadu_si256(reinterpret_cast<__m256i const*>(p)), T{});
 }
 GRAFT_INLINE void store(float* p, lanes a) { _mm512_storeu_ps(p, a.v); }
+GRAFT_INLINE void stream(float* p, lanes a) { _mm512_stream_ps(p, a.v); }
 template <class T>
 GRAFT_INLINE void store(T* p, lanes a) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), narrow(a, T{}));
@@ -189,6 +190,10 @@ GRAFT_INLINE lanes load(T const* p) {
 GRAFT_INLINE void store(float* p, lanes x) {
   _mm256_storeu_ps(p, x.a);
   _mm256_storeu_ps(p + 8, x.b);
+}
+GRAFT_INLINE void stream(float* p, lanes x) {
+  _mm256_stream_ps(p, x.a);
+  _mm256_stream_ps(p + 8, x.b);
 }
 template <class T>
 GRAFT_INLINE void store(T* p, lanes x) {

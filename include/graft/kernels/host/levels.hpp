@@ -38,6 +38,9 @@ inline constexpr index_t expand_w_floats = index_t{1} << 16;        // a block o
 inline constexpr index_t expand_small_w_floats = index_t{1} << 12;  // for few rows: 16 KiB
 inline constexpr index_t expand_stage_floats = index_t{1} << 17;    // a block of y that is not row-major fp32: 512 KiB
 
+/// Bytes of copies from which on they go past the caches: half of what processors of two to sixteen cores share.
+inline constexpr index_t streamed_bytes = index_t{1} << 24;
+
 /// Padding of rows in scratch: strides that are powers of two would put sixteen rows into the same cache set.
 inline constexpr index_t row_padding = 16;
 inline constexpr index_t packed_row = kernels::chunk + row_padding;

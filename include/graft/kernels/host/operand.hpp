@@ -144,6 +144,7 @@ struct dispatch_problem {
   index_t const* row_tokens;
   index_t const* permutation;
   index_t columns;
+  bool streams;  // rows are more than caches hold
 };
 
 /// y(t) = or += sum over the pairs of t of w rows(inverse[pair]), of those that are not -1; and d w = y(t) . rows(...).

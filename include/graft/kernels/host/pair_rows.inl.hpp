@@ -15,6 +15,31 @@ inline float weight_of_pair(operand const& w, index_t token, index_t pair) {
   return value;
 }
 
+#if GRAFT_LEVEL_NUMBER > 0
+/// Rows [i0, i1) past the caches, where what is written would not fit them: its lines are not read first. Source rows lie
+/// anywhere, so the hardware does not know which is next. False, and nothing is done, where rows are not whole vectors.
+template <int = 0>
+inline bool stream_rows(dispatch_problem const& p, index_t i0, index_t i1, std::size_t bytes) {
+  auto const whole = [](std::size_t n) { return n % sizeof(float[16]) == 0; };
+  auto const* const first = p.rows.at(i0, 0).as<std::byte const>();
+  auto const row = static_cast<std::size_t>(p.rows.at(i0 + 1, 0).as<std::byte const>() - first);
+  if (!whole(bytes) || !whole(row) || !whole(reinterpret_cast<std::uintptr_t>(first))) return false;
+  auto const source = [&](index_t i) { return p.x.at(p.row_tokens[i] < 0 ? 0 : p.row_tokens[i], 0).as<float const>(); };
+  for (index_t i = i0; i < i1; ++i) {
+    bool const padding = p.row_tokens[i] < 0;
+    float const* const from = source(i);
+    float const* const next = source(i + 1 < i1 ? i + 1 : i);
+    auto* const to = p.rows.at(i, 0).as<float>();
+    for (index_t k = 0; k < static_cast<index_t>(bytes / sizeof(float)); k += 16) {
+      __builtin_prefetch(next + k);
+      stream(to + k, padding ? zero() : load(from + k));
+    }
+  }
+  _mm_sfence();
+  return true;
+}
+#endif
+
 /// Rows [i0, i1) of experts.
 template <int = 0>
 inline void dispatch_rows(dispatch_problem const& p, index_t i0, index_t i1) {
@@ -22,6 +47,9 @@ inline void dispatch_rows(dispatch_problem const& p, index_t i0, index_t i1) {
   bool const copies = p.w.data == nullptr && p.x.kind == p.rows.kind && p.x.column == 1 && p.rows.column == 1;
   std::size_t const bytes =
       static_cast<std::size_t>(p.columns) * (p.rows.kind == storage::fp32 ? sizeof(float) : sizeof(std::uint16_t));
+#if GRAFT_LEVEL_NUMBER > 0
+  if (copies && p.streams && stream_rows(p, i0, i1, bytes)) return;
+#endif
   for (index_t i = i0; i < i1; ++i) {
     index_t const token = p.row_tokens[i];
     if (token >= 0 && copies) {
