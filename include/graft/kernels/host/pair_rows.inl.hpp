@@ -79,16 +79,18 @@ inline float const* ready_row(operand const& rows, index_t row, index_t first, i
   return segment;
 }
 
-/// out[j] = (from_zero ? 0 : out[j]) + sum of weight[s] row[s][j], an fma chain in order, for j < n.
+/// out[j] = (from_zero ? 0 : out[j]) + sum of weight[s] row[s][j], an fma chain in order, for j < n. `ahead` are the rows that
+/// the next call reads: rows lie anywhere, so the hardware does not know.
 template <int = 0>
-inline void chain_rows(float const* const* row, float const* weight, index_t rows, index_t n, float* out,
-                       bool from_zero) {
+inline void chain_rows(float const* const* row, float const* const* ahead, float const* weight, index_t rows, index_t n,
+                       float* out, bool from_zero) {
   index_t j = 0;
   for (; j + 64 <= n; j += 64) {
     lanes sum[4];
     repeat<4>([&](auto v) __attribute__((always_inline)) { sum[v] = from_zero ? zero() : load(out + j + 16 * v); });
     for (index_t s = 0; s < rows; ++s) {
       lanes const w = splat(weight[s]);
+      repeat<4>([&](auto v) __attribute__((always_inline)) { __builtin_prefetch(ahead[s] + j + 16 * v); });
       repeat<4>([&](auto v) __attribute__((always_inline)) { sum[v] = fma(w, load(row[s] + j + 16 * v), sum[v]); });
     }
     repeat<4>([&](auto v) __attribute__((always_inline)) { store(out + j + 16 * v, sum[v]); });
@@ -107,12 +109,16 @@ inline void combine_rows(combine_problem const& p, index_t t0, index_t t1) {
   alignas(64) float block[pair_columns];
   alignas(64) float segments[rows_at_once][pair_columns];
   float const* row[rows_at_once] = {};
+  float const* ahead[rows_at_once] = {};
   float weight[rows_at_once] = {};
   bool const direct = lies_ready(p.y);
+  bool const whole = direct && lies_ready(p.rows);
+  index_t const step = whole ? p.columns : pair_columns;
   for (index_t t = t0; t < t1; ++t) {
     index_t const last = p.pair_begin(t + 1);
-    for (index_t j = 0; j < p.columns; j += pair_columns) {
-      index_t const n = p.columns - j < pair_columns ? p.columns - j : pair_columns;
+    index_t const pairs = t + 1 < t1 ? p.pair_begin(t + 2) : last;
+    for (index_t j = 0; j < p.columns; j += step) {
+      index_t const n = p.columns - j < step ? p.columns - j : step;
       float* const out = direct ? p.y.at(t, j).as<float>() : block;
       if (p.adds && !direct) pack(p.y.at(t, j), 1, n, block, pair_columns);
       bool from_zero = !p.adds;
@@ -124,9 +130,13 @@ inline void combine_rows(combine_problem const& p, index_t t0, index_t t1) {
           if (i < 0) continue;
           weight[rows] = weight_of_pair(p.w, t, pair);
           row[rows] = ready_row(p.rows, i, j, n, segments[rows]);
+          index_t const later = pair + (last - p.pair_begin(t));
+          ahead[rows] = whole && later < pairs && p.inverse[later] >= 0
+                            ? p.rows.at(p.inverse[later], 0).as<float const>()
+                            : row[rows];
           ++rows;
         }
-        chain_rows(row, weight, rows, n, out, from_zero);
+        chain_rows(row, ahead, weight, rows, n, out, from_zero);
         from_zero = false;
       } while (pair < last);
       if (!direct) unpack(block, pair_columns, 1, n, p.y.at(t, j));
