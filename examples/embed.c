@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// From C: LoRA on a layer, and a gate that sends tokens to experts. Linked with the one translation unit graft/c/graft.cpp.
+// From C: LoRA on a layer, and a gate that sends tokens to experts. Linked with graft/c/graft.cpp.
 #include <graft/c/graft.h>
 
 #include <stdio.h>

@@ -31,7 +31,7 @@ def site_path(path):
         return path.lower()
     if path.startswith("docs/") and path.endswith((".md", ".svg")):
         return path[len("docs/"):]
-    if re.fullmatch(r"examples/\w+\.(cpp|cu)", path):
+    if re.fullmatch(r"examples/\w+\.(cpp|cu|c)", path):
         return str(Path(path).with_suffix(".md"))
     return None
 
@@ -172,12 +172,12 @@ def main():
         texts[site_path(path)] = converted(root, path, reader.headers)
         write(site_path(path), texts[site_path(path)])
     examples = []
-    for path in sorted([*(root / "examples").glob("*.cpp"), *(root / "examples").glob("*.cu")]):
+    for path in sorted(p for kind in ("*.cpp", "*.cu", "*.c") for p in (root / "examples").glob(kind)):
         code = path.read_text()
         about = " ".join(line[3:] for line in code.split("\n")[1:6] if line.startswith("// ") and not line.startswith("// test"))
         code = re.sub(r"^ *// (\[[a-z_ ]+\]|test:.*|SPDX.*)\n", "", code, flags=re.M)
         place = f"examples/{path.stem}.md"
-        write(place, f"# {path.name}\n\n{api.escaped(about)}\n\n```cpp\n{code}```\n")
+        write(place, f"# {path.name}\n\n{api.escaped(about)}\n\n```{'c' if path.suffix == '.c' else 'cpp'}\n{code}```\n")
         examples.append({path.name: place})
 
     for picture in (root / "docs").rglob("*.svg"):
@@ -188,7 +188,7 @@ def main():
     decisions = sorted(p for p in texts if p.startswith("decisions/") and p != "decisions/index.md")
     menu = [
         {"Start": ["index.md", "start.md", "errors.md", "packages.md", *({"Examples": examples},)]},
-        {"Concepts": ["layers.md", "backends.md", "numerics.md", "methods/composition.md", "stability.md"]},
+        {"Concepts": ["layers.md", "backends.md", "numerics.md", "methods/composition.md", "c.md", "stability.md"]},
         {"Methods": [p for p in methods if p != "methods/composition.md"]},
         {"Routing": ["routing/gates.md", "routing/router.md", "routing/noisy_topk.md", "routing/expert_choice.md", "routing/plan.md", "routing/losses.md", "routing/moe_router.md"]},
         {"Files": ["checkpoints.md", "io.md", "security.md"]},

@@ -1,4 +1,4 @@
-// Every function of the C interface, for every pair of dtypes, on numbers that are exact in all of them; strides; errors.
+// Every function of the C interface, for every pair of dtypes, on numbers exact in all of them; strides; errors.
 // --layout: sizes and offsets of the structs, for the test from Python.
 #include <graft/c/graft.h>
 

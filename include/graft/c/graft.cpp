@@ -2,8 +2,9 @@
 /// @file
 /// The one translation unit of the C interface (graft/c/graft.h). With -fopenmp it has GRAFT_OPENMP.
 ///
-/// A call looks at its views (`signature`), picks the C++ types that they have (`with_types`), and calls the function of
-/// the same name. Matrices become views of unknown strides: host bodies erase types anyway. Vectors lie side by side.
+/// A call looks at its views (`signature`), picks the C++ types that they have (`with_types`), and calls the function
+/// of the same name. Matrices become views of unknown strides, since host bodies erase types anyway; vectors lie side by
+/// side.
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -358,8 +359,8 @@ void with_parameters(signature const& s, F const& f) {
   });
 }
 
-/// A call of `f(executor, types)`. The reference executor has the two pairs of types that sums are carried in: every pair
-/// costs all readable bodies once more.
+/// A call of `f(executor, types)`. The reference executor has the two pairs of types that sums are carried in: every
+/// pair costs all readable bodies once more.
 template <class Ex, class F, class X, class P>
 void call(char const* function, F const& f, Ex const& ex, types<X, P> t) {
   constexpr bool taken = !std::is_same_v<Ex, graft::reference> || (sizeof(X) > 2 && sizeof(P) > 2);
@@ -1242,18 +1243,27 @@ graft_status graft_plan_make(graft_executor const* executor, graft_view const* i
     if (is_there(positions) && room.order != graft::drop_order::token && room.order != graft::drop_order::choice)
         [[unlikely]]
       throw graft::argument_error(text(function, ": positions are those of the orders token and choice"));
+    auto const filled = [&](auto const& assigned, auto const& fill) {
+      graft::plan<> const p =
+          graft::plan_in({static_cast<std::byte*>(memory), bytes}, assigned, experts, {alignment, tile});
+      fill(p);
+      *plan = plan_of(p);
+    };
     auto const on = [&](auto const& ex, auto const& of_scores, auto const& of_positions) {
       with_ids<2>(*ids, [&](auto const& assigned) {
-        graft::plan<> const p =
-            graft::plan_in({static_cast<std::byte*>(memory), bytes}, assigned, experts, {alignment, tile});
-        graft::make_plan(ex, assigned, room, p, of_scores, of_positions);
-        *plan = plan_of(p);
+        filled(assigned, [&](auto const& p) { graft::make_plan(ex, assigned, room, p, of_scores, of_positions); });
       });
     };
     if (by_score) run_p(executor, s, [&]<class T>(auto const& ex, T) { on(ex, matrix<typename T::p>(*scores), none); });
     else
       with_executor(function, executor, [&](auto const& ex) {
-        if (is_there(positions)) with_ids<2>(*positions, [&](auto const& places) { on(ex, none, places); });
+        if (capacity == nullptr && ids->strides[1] == 1)  // the usual ids; a plan is bound by reading them
+          with_ids<2>(*ids, [&]<class Ids>(Ids const& any) {
+            using rows = graft::tensor_view<typename Ids::element_type, graft::dynamic_extents<2>>;
+            rows const assigned{any.data_handle(), graft::dynamic_extents<2>{any.shape()}, any.strides()};
+            filled(assigned, [&](auto const& p) { graft::kernels::make_plan(ex, assigned, p); });
+          });
+        else if (is_there(positions)) with_ids<2>(*positions, [&](auto const& places) { on(ex, none, places); });
         else on(ex, none, none);
       });
   });

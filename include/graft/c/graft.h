@@ -26,7 +26,7 @@
  *                GRAFT_ERROR_DATA, which is found while data is read, and GRAFT_ERROR_OUT_OF_MEMORY.
  *   Gradients    all of an adapter's parameters, or none of them.
  *   Determinism  bits do not depend on the executor, its threads, the instruction set or the tokens beside a token.
- *   Memory       scratch comes from the executor (see graft_executor); otherwise a call that succeeds allocates nothing.
+ *   Memory       scratch comes from the executor (see graft_executor); a call that succeeds allocates nothing else.
  *   Threads      every function may be called from any number of threads at once.
  */
 #ifndef GRAFT_C_GRAFT_H
@@ -80,7 +80,7 @@ typedef enum graft_isa_level { GRAFT_ISA_BASELINE = 0, GRAFT_ISA_AVX2 = 1, GRAFT
  */
 GRAFT_C_API const char* graft_isa(void);
 
-/** This level or the processor's, whichever is lower, from the next call on, in the whole program. Bits are the same. */
+/** This level or the processor's, whichever is lower, from the next call on, in the whole program. Same bits. */
 GRAFT_C_API graft_status graft_limit_isa(graft_isa_level level);
 
 /* ------------------------------------------------------------------------------------------------------- executors */
@@ -452,7 +452,7 @@ GRAFT_C_API graft_status graft_boft_update_rotations(graft_executor const* execu
 /** turned = x B_{N-1} ... B_0, which goes into the base layer. x[T, n], turned[T, n], both X. turned may be x. */
 GRAFT_C_API graft_status graft_boft_transform_input(graft_executor const* executor, graft_boft const* boft,
                                                     graft_view const* x, graft_view const* turned);
-/** y <- s * y; y[T, m] X comes in as what the base layer gives without its bias. kept[T, m] X out, or none: y before. */
+/** y <- s * y; y[T, m] X comes in as what the base layer gives without its bias. kept[T, m] X out or none: y before. */
 GRAFT_C_API graft_status graft_boft_transform_output(graft_executor const* executor, graft_boft const* boft,
                                                      graft_view const* y, graft_view const* kept);
 /** ds += sum over tokens of dy * kept (ds[m] P or none), and dy <- s * dy in place. kept[T, m], dy[T, m], both X. */
@@ -571,7 +571,7 @@ static inline graft_gate graft_switch_top1(void) {
   g.stream = 0;
   return g;
 }
-/** Softmax over all experts, then the k largest, divided by their sum (Mixtral), or not: renormalize = 0 (DeepSeek-V2). */
+/** Softmax over all experts, then the k largest; divided by their sum (Mixtral), or not (DeepSeek-V2: 0). */
 static inline graft_gate graft_softmax_topk(int renormalize) {
   graft_gate g = graft_switch_top1();
   g.renormalize = renormalize != 0;
@@ -611,7 +611,7 @@ static inline graft_gate graft_gshard_top2(void) {
 GRAFT_C_API graft_status graft_route(graft_executor const* executor, graft_gate const* gate, graft_view const* logits,
                                      graft_view const* bias, graft_view const* ids, graft_view const* weights,
                                      graft_view const* status);
-/** dlogits[T, E] += the gradient of the sum of weights * dweights, ids held fixed. dlogits X in and out, dweights P in. */
+/** dlogits[T, E] += the gradient of the sum of weights * dweights, ids held fixed. dlogits X, dweights P. */
 GRAFT_C_API graft_status graft_route_backward(graft_executor const* executor, graft_gate const* gate,
                                               graft_view const* logits, graft_view const* ids,
                                               graft_view const* dweights, graft_view const* dlogits,
@@ -711,7 +711,7 @@ GRAFT_C_API graft_status graft_plan_make(graft_executor const* executor, graft_v
  */
 GRAFT_C_API graft_status graft_dispatch(graft_executor const* executor, graft_plan const* plan, graft_view const* x,
                                         graft_view const* weights, graft_view const* rows);
-/** The backward of graft_dispatch without weights: dx[t] += the sum over choices of drows. drows[N, H], dx[T, H], both X. */
+/** The backward of graft_dispatch without weights: dx[t] += the sum of its rows of drows[N, H]. dx[T, H]; both X. */
 GRAFT_C_API graft_status graft_dispatch_backward(graft_executor const* executor, graft_plan const* plan,
                                                  graft_view const* drows, graft_view const* dx);
 /**
