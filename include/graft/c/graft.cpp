@@ -482,7 +482,7 @@ signature& look_at(signature& s, graft_boft const& b) {
   return s.p("parameters", &b.parameters, 4).p("s", &b.s, 1).s("rotations", &b.rotations, 4);
 }
 
-/// An adapter and matrices x...: f(executor, types, matrices)
+/// merge, unmerge: f(executor, types, adapter, W)
 template <class Adapter, class F>
 graft_status with_weight(char const* function, char const* name, graft_executor const* executor, Adapter const* given,
                          graft_view const* w, F const& f) {
@@ -953,10 +953,13 @@ graft_status graft_vera_unmerge(graft_executor const* executor, graft_vera const
                      });
 }
 graft_status graft_vera_delta_weight(graft_executor const* executor, graft_vera const* vera, graft_view const* D) {
-  return with_weight("graft_vera_delta_weight", "vera", executor, vera, D,
-                     []<class T>(auto const& ex, T, graft_vera const& v, auto const& d) {
-                       delta_weight(ex, vera_of<typename T::p>(v), d);
-                     });
+  return guarded([&] {
+    graft_vera const& v = required("graft_vera_delta_weight", "vera", vera);
+    signature s("graft_vera_delta_weight");
+    look_at(s, v).x("D", D, 2);
+    run(executor, s,
+        [&]<class T>(auto const& ex, T) { delta_weight(ex, vera_of<typename T::p>(v), matrix<typename T::x>(*D)); });
+  });
 }
 
 // --- OFT and BOFT
