@@ -94,11 +94,11 @@ static void fill(array* a, int count, double const* values) {
   for (i = 0; i < count; ++i) put(a, i, values[i]);
 }
 static void vector(array* a, int32_t dtype, int n, double const* values) {
-  a->view = graft_view_1d(a->bytes, (graft_dtype)dtype, n);
+  a->view = graft_view_1d(a->bytes, dtype, n);
   fill(a, n, values);
 }
 static void matrix(array* a, int32_t dtype, int rows, int columns, double const* values) {
-  a->view = graft_view_2d(a->bytes, (graft_dtype)dtype, rows, columns);
+  a->view = graft_view_2d(a->bytes, dtype, rows, columns);
   fill(a, rows * columns, values);
 }
 static int is(array const* a, int count, double const* values) {
@@ -197,7 +197,7 @@ static void test_lora(graft_executor const* ex, int32_t X, int32_t P) {
   CHECK(get(&A, 0) != 1 && fabs(get(&A, 0)) <= 0.578 && get(&A, 0) != get(&A, 1));
   OK(graft_lora_initialize(ex, &l, GRAFT_GAUSSIAN, 7, 1));
   REFUSED(graft_lora_initialize(ex, &l, GRAFT_ORTHOGONAL, 7, 1), GRAFT_ERROR_ARGUMENT, "rank");
-  REFUSED(graft_lora_initialize(ex, &l, (graft_lora_init)9, 7, 1), GRAFT_ERROR_ARGUMENT, "initialisation 9");
+  REFUSED(graft_lora_initialize(ex, &l, 9, 7, 1), GRAFT_ERROR_ARGUMENT, "initialisation 9");
 }
 
 static void test_dora(graft_executor const* ex, int32_t X, int32_t P, int32_t S) {
@@ -312,7 +312,7 @@ static void test_rotations(graft_executor const* ex, int32_t X, int32_t P, int32
   MATRIX(parameters, P, 1, 1, 1);
   VECTOR(rotations, S, 0, 0, 0, 0);
   o.parameters = parameters.view;
-  o.rotations = graft_view_3d(rotations.bytes, (graft_dtype)S, 1, 2, 2);
+  o.rotations = graft_view_3d(rotations.bytes, S, 1, 2, 2);
   o.features = 2;
   o.block_size = 2;
   o.terms = 0;
@@ -351,15 +351,15 @@ static void test_rotations(graft_executor const* ex, int32_t X, int32_t P, int32
   VECTOR(dparameters, P, 0, 0, 0, 0);
   VECTOR(rotations, S, 9, 9, 9, 9);
   VECTOR(s, P, 2, 4);
-  b.parameters = graft_view_4d(parameters.bytes, (graft_dtype)P, 1, 1, 2, 2);
-  b.rotations = graft_view_4d(rotations.bytes, (graft_dtype)S, 1, 1, 2, 2);
+  b.parameters = graft_view_4d(parameters.bytes, P, 1, 1, 2, 2);
+  b.rotations = graft_view_4d(rotations.bytes, S, 1, 1, 2, 2);
   b.s = s.view;
   CHECK(graft_boft_parameter_count(&b) == 6);
   OK(graft_boft_update_rotations(ex, &b));
   IS(rotations, 0, -1, 1, 0);
   {
-    graft_view const square = graft_view_3d(parameters.bytes, (graft_dtype)P, 1, 2, 2);
-    graft_view const out = graft_view_3d(rotations.bytes, (graft_dtype)S, 1, 2, 2);
+    graft_view const square = graft_view_3d(parameters.bytes, P, 1, 2, 2);
+    graft_view const out = graft_view_3d(rotations.bytes, S, 1, 2, 2);
     OK(graft_cayley(ex, &square, 0, &out));
     IS(rotations, 0, -1, 1, 0);
   }
@@ -383,7 +383,7 @@ static void test_rotations(graft_executor const* ex, int32_t X, int32_t P, int32
   MATRIX(g, X, 1, 2, 1, 1);
   MATRIX(dx, X, 1, 2, 0, 0);
   {
-    graft_view const dp = graft_view_4d(dparameters.bytes, (graft_dtype)P, 1, 1, 2, 2);
+    graft_view const dp = graft_view_4d(dparameters.bytes, P, 1, 1, 2, 2);
     OK(graft_boft_backward_input(ex, &b, &x.view, &g.view, &dp, &dx.view));
     IS(dparameters, 0, -4, 4, 0);
     IS(dx, -1, 1);
@@ -665,7 +665,7 @@ static void test_errors(void) {
   CHECK(graft_rslora_scale(8.0, 16) == 2.0 && isnan(graft_rslora_scale(1.0, -1)));
   CHECK(graft_lora_packed_size(65, 2) == 256 && graft_lora_packed_size(0, 2) == 0);
   CHECK(strcmp(graft_status_name(GRAFT_ERROR_DATA), "data") == 0);
-  CHECK(strcmp(graft_status_name((graft_status)55), "unknown") == 0);
+  CHECK(strcmp(graft_status_name(55), "unknown") == 0);
   CHECK(strcmp(graft_dtype_name(GRAFT_BFLOAT16), "bfloat16") == 0 && strcmp(graft_dtype_name(0), "unknown") == 0);
   CHECK(graft_dtype_bytes(GRAFT_INT64) == 8 && graft_dtype_bytes(0) == 0);
   CHECK(strcmp(graft_version(), "0.1.0") == 0);
@@ -809,7 +809,7 @@ int main(int count, char** arguments) {
   }
   CHECK(strcmp(graft_last_error(), "") == 0);
   for (level = 2; level >= 0; --level) {
-    OK(graft_limit_isa((graft_isa_level)level));
+    OK(graft_limit_isa(level));
     CHECK(graft_isa() != NULL && (strcmp(graft_isa(), levels[level]) == 0 || level > 0));
     for (k = 0; k < 3; ++k) {
       graft_executor const ex = k == 0 ? graft_reference() : k == 1 ? graft_serial() : graft_openmp(2);
@@ -837,7 +837,7 @@ int main(int count, char** arguments) {
     }
   }
   where = "";
-  REFUSED(graft_limit_isa((graft_isa_level)3), GRAFT_ERROR_ARGUMENT, "no level 3");
+  REFUSED(graft_limit_isa(3), GRAFT_ERROR_ARGUMENT, "no level 3");
   test_errors();
   test_scratch();
   printf("%ld checks, %d wrong\n", checks, wrong);

@@ -594,7 +594,7 @@ graft::capacity capacity_of(char const* function, graft_capacity const& c) {
 
 extern "C" {
 
-char const* graft_status_name(graft_status status) {
+char const* graft_status_name(std::int32_t status) {
   switch (status) {
     case GRAFT_OK: return "ok";
     case GRAFT_ERROR_SHAPE: return "shape";
@@ -621,12 +621,11 @@ char const* graft_isa() {
   guarded([&] { name = graft::name(graft::active_isa()).data(); });  // a literal
   return name;
 }
-graft_status graft_limit_isa(graft_isa_level level) {
+graft_status graft_limit_isa(std::int32_t level) {
   return guarded([&] {
-    int const number = level;
-    if (number < GRAFT_ISA_BASELINE || number > GRAFT_ISA_AVX512) [[unlikely]]
-      throw graft::argument_error(text("graft_limit_isa: there is no level ", number));
-    graft::limit_isa(static_cast<graft::isa>(number));
+    if (level < GRAFT_ISA_BASELINE || level > GRAFT_ISA_AVX512) [[unlikely]]
+      throw graft::argument_error(text("graft_limit_isa: there is no level ", level));
+    graft::limit_isa(static_cast<graft::isa>(level));
   });
 }
 
@@ -721,7 +720,7 @@ graft_status graft_lora_delta_weight(graft_executor const* executor, graft_lora 
     });
   });
 }
-graft_status graft_lora_initialize(graft_executor const* executor, graft_lora const* lora, graft_lora_init how,
+graft_status graft_lora_initialize(graft_executor const* executor, graft_lora const* lora, std::int32_t how,
                                    std::uint64_t seed, std::uint64_t stream) {
   return guarded([&] {
     char const* const function = "graft_lora_initialize";
@@ -731,13 +730,13 @@ graft_status graft_lora_initialize(graft_executor const* executor, graft_lora co
     run_p(executor, s, [&]<class T>(auto const& ex, T) {
       optional<typename T::p, 1>(&l.bias, [&](auto const& bias) {
         auto const adapter = lora_of<typename T::p>(l, bias);
-        switch (static_cast<int>(how)) {
+        switch (how) {
           case GRAFT_KAIMING_UNIFORM: return initialize(ex, adapter, graft::kaiming_uniform{seed, stream});
           case GRAFT_GAUSSIAN: return initialize(ex, adapter, graft::gaussian{seed, stream});
           case GRAFT_ORTHOGONAL: return initialize(ex, adapter, graft::orthogonal{seed, stream});
           default: break;
         }
-        throw graft::argument_error(text(function, ": there is no initialisation ", static_cast<int>(how)));
+        throw graft::argument_error(text(function, ": there is no initialisation ", how));
       });
     });
   });
@@ -767,8 +766,7 @@ graft_status graft_lora_pack(graft_executor const* executor, graft_lora const* l
       index_t const m = adapter.out_features();
       index_t const width = graft::panel_width;
       out->A = l.A;
-      out->panels =
-          graft_view_3d(memory, static_cast<graft_dtype>(l.B.dtype), (m + width - 1) / width, adapter.rank(), width);
+      out->panels = graft_view_3d(memory, l.B.dtype, (m + width - 1) / width, adapter.rank(), width);
       out->bias = l.bias;
       out->scale = l.scale;
       out->out_features = m;

@@ -27,6 +27,7 @@
  *   Gradients    all of an adapter's parameters, or none of them.
  *   Determinism  bits do not depend on the executor, its threads, the instruction set or the tokens beside a token.
  *   Memory       scratch comes from the executor (see graft_executor); a call that succeeds allocates nothing else.
+ *   Enumerations are passed and stored as int32_t, so that a wrong number is an error and nothing worse.
  *   Threads      every function may be called from any number of threads at once.
  */
 #ifndef GRAFT_C_GRAFT_H
@@ -58,7 +59,7 @@ typedef enum graft_status {
 } graft_status;
 
 /** "ok", "shape", "argument", "data", "unsupported", "out of memory", "internal"; "unknown" for any other number. */
-GRAFT_C_API const char* graft_status_name(graft_status status);
+GRAFT_C_API const char* graft_status_name(int32_t status);
 
 /**
  * The sentence of the last call on this thread that failed; "" before any. It names the operation, the argument and
@@ -81,7 +82,7 @@ typedef enum graft_isa_level { GRAFT_ISA_BASELINE = 0, GRAFT_ISA_AVX2 = 1, GRAFT
 GRAFT_C_API const char* graft_isa(void);
 
 /** This level or the processor's, whichever is lower, from the next call on, in the whole program. Same bits. */
-GRAFT_C_API graft_status graft_limit_isa(graft_isa_level level);
+GRAFT_C_API graft_status graft_limit_isa(int32_t level);
 
 /* ------------------------------------------------------------------------------------------------------- executors */
 
@@ -107,9 +108,9 @@ typedef struct graft_executor {
   void* context;
 } graft_executor;
 
-static inline graft_executor graft_executor_of(graft_executor_kind kind, int32_t threads) {
+static inline graft_executor graft_executor_of(int32_t kind, int32_t threads) {
   graft_executor e;
-  e.kind = (int32_t)kind;
+  e.kind = kind;
   e.threads = threads;
   e.allocate = NULL;
   e.deallocate = NULL;
@@ -162,12 +163,12 @@ typedef struct graft_view {
 } graft_view;
 
 /** Any strides, of `rank` <= 4. */
-static inline graft_view graft_view_strided(void const* data, graft_dtype dtype, int32_t rank, int64_t const* shape,
+static inline graft_view graft_view_strided(void const* data, int32_t dtype, int32_t rank, int64_t const* shape,
                                             int64_t const* strides) {
   graft_view v;
   int32_t i;
   v.data = (void*)(uintptr_t)data;
-  v.dtype = (int32_t)dtype;
+  v.dtype = dtype;
   v.rank = rank;
   for (i = 0; i < 4; ++i) {
     v.shape[i] = i < rank ? shape[i] : 0;
@@ -176,12 +177,12 @@ static inline graft_view graft_view_strided(void const* data, graft_dtype dtype,
   return v;
 }
 /** Elements side by side. */
-static inline graft_view graft_view_1d(void const* data, graft_dtype dtype, int64_t size) {
+static inline graft_view graft_view_1d(void const* data, int32_t dtype, int64_t size) {
   int64_t stride = 1;
   return graft_view_strided(data, dtype, 1, &size, &stride);
 }
 /** Row-major, without gaps. */
-static inline graft_view graft_view_2d(void const* data, graft_dtype dtype, int64_t rows, int64_t columns) {
+static inline graft_view graft_view_2d(void const* data, int32_t dtype, int64_t rows, int64_t columns) {
   int64_t shape[2], strides[2];
   shape[0] = rows;
   shape[1] = columns;
@@ -189,7 +190,7 @@ static inline graft_view graft_view_2d(void const* data, graft_dtype dtype, int6
   strides[1] = 1;
   return graft_view_strided(data, dtype, 2, shape, strides);
 }
-static inline graft_view graft_view_3d(void const* data, graft_dtype dtype, int64_t a, int64_t b, int64_t c) {
+static inline graft_view graft_view_3d(void const* data, int32_t dtype, int64_t a, int64_t b, int64_t c) {
   int64_t shape[3], strides[3];
   shape[0] = a;
   shape[1] = b;
@@ -199,8 +200,7 @@ static inline graft_view graft_view_3d(void const* data, graft_dtype dtype, int6
   strides[2] = 1;
   return graft_view_strided(data, dtype, 3, shape, strides);
 }
-static inline graft_view graft_view_4d(void const* data, graft_dtype dtype, int64_t a, int64_t b, int64_t c,
-                                       int64_t d) {
+static inline graft_view graft_view_4d(void const* data, int32_t dtype, int64_t a, int64_t b, int64_t c, int64_t d) {
   int64_t shape[4], strides[4];
   shape[0] = a;
   shape[1] = b;
@@ -213,7 +213,7 @@ static inline graft_view graft_view_4d(void const* data, graft_dtype dtype, int6
   return graft_view_strided(data, dtype, 4, shape, strides);
 }
 /** A view that is not there: as a null pointer. */
-static inline graft_view graft_none(void) { return graft_view_strided(NULL, (graft_dtype)0, 0, NULL, NULL); }
+static inline graft_view graft_none(void) { return graft_view_strided(NULL, 0, 0, NULL, NULL); }
 /** Of rank 2: rows and columns exchanged. Weights stored [n, m] (fan_in_fan_out) are passed so. */
 static inline graft_view graft_view_transposed(graft_view v) {
   int64_t shape[2], strides[2];
@@ -221,7 +221,7 @@ static inline graft_view graft_view_transposed(graft_view v) {
   shape[1] = v.shape[0];
   strides[0] = v.strides[1];
   strides[1] = v.strides[0];
-  return graft_view_strided(v.data, (graft_dtype)v.dtype, 2, shape, strides);
+  return graft_view_strided(v.data, v.dtype, 2, shape, strides);
 }
 
 /* ------------------------------------------------------------------------------------------------------------ LoRA */
@@ -285,8 +285,8 @@ typedef enum graft_lora_init {
 } graft_lora_init;
 
 /** Writes A, B and the bias. A function of (seed, stream, element); give every layer its own stream. */
-GRAFT_C_API graft_status graft_lora_initialize(graft_executor const* executor, graft_lora const* lora,
-                                               graft_lora_init how, uint64_t seed, uint64_t stream);
+GRAFT_C_API graft_status graft_lora_initialize(graft_executor const* executor, graft_lora const* lora, int32_t how,
+                                               uint64_t seed, uint64_t stream);
 
 /**
  * The load-time form: B[m, r] copied into panels[ceil(m / 64), r, 64], zeros past m; A and the bias as they are.
