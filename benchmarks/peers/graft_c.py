@@ -1,4 +1,5 @@
 """graft's C interface (include/graft/c/graft.h) for torch tensors: structures, views and prepared calls."""
+
 import ctypes
 from ctypes import POINTER, Structure, byref, c_char_p, c_double, c_int32, c_int64, c_size_t, c_uint64, c_void_p
 
@@ -29,9 +30,21 @@ Boft = _views("Boft", "parameters", "s", "rotations")
 
 
 class Gate(Structure):
-    _fields_ = [("score", c_int32), ("renormalize", c_int32), ("epsilon", c_double), ("scale", c_double), ("temperature", c_double),
-                ("top_p", c_double), ("groups", c_int64), ("kept_groups", c_int64), ("second_expert", c_int32), ("non_finite", c_int32),
-                ("threshold", c_double), ("seed", c_uint64), ("stream", c_uint64)]
+    _fields_ = [
+        ("score", c_int32),
+        ("renormalize", c_int32),
+        ("epsilon", c_double),
+        ("scale", c_double),
+        ("temperature", c_double),
+        ("top_p", c_double),
+        ("groups", c_int64),
+        ("kept_groups", c_int64),
+        ("second_expert", c_int32),
+        ("non_finite", c_int32),
+        ("threshold", c_double),
+        ("seed", c_uint64),
+        ("stream", c_uint64),
+    ]
 
 
 def topk_softmax():
@@ -39,8 +52,10 @@ def topk_softmax():
 
 
 class Plan(Structure):
-    _fields_ = ([(f, c_int64) for f in ("tokens", "choices", "experts", "pairs", "rows", "tiles", "alignment", "tile")] +
-                [(f, c_void_p) for f in ("counts", "offsets", "permutation", "row_tokens", "inverse", "dropped", "tile_experts", "tile_rows", "status")])
+    _fields_ = [(f, c_int64) for f in ("tokens", "choices", "experts", "pairs", "rows", "tiles", "alignment", "tile")] + [
+        (f, c_void_p)
+        for f in ("counts", "offsets", "permutation", "row_tokens", "inverse", "dropped", "tile_experts", "tile_rows", "status")
+    ]
 
 
 class _PreparedCall(Structure):
@@ -74,7 +89,19 @@ class Graft:
         library.graft_lora_packed_size.restype = c_int64
         library.graft_lora_packed_size.argtypes = [c_int64, c_int64]
         library.graft_plan_bytes.argtypes = [c_int64, c_int64, c_int64, c_int64, POINTER(c_size_t)]
-        library.graft_plan_make.argtypes = [c_void_p, c_void_p, c_int64, c_int64, c_int64, c_void_p, c_void_p, c_void_p, c_void_p, c_size_t, c_void_p]
+        library.graft_plan_make.argtypes = [
+            c_void_p,
+            c_void_p,
+            c_int64,
+            c_int64,
+            c_int64,
+            c_void_p,
+            c_void_p,
+            c_void_p,
+            c_void_p,
+            c_size_t,
+            c_void_p,
+        ]
         library.graft_lora_pack.argtypes = [c_void_p, c_void_p, c_void_p, c_int64, c_void_p]
         library.peers_repeat.argtypes = [c_void_p, c_size_t, c_int64]
 
@@ -116,6 +143,9 @@ class Graft:
         size = c_size_t()
         self.check(self.library.graft_plan_bytes(ids.numel(), experts, 1, 0, byref(size)))
         memory, plan, ids_view = allocate(size.value), Plan(), view(ids)
-        self.check(self.library.graft_plan_make(byref(self.executor), byref(ids_view), experts, 1, 0, None, None, None, memory.data_ptr(),
-                                                size.value, byref(plan)))
+        self.check(
+            self.library.graft_plan_make(
+                byref(self.executor), byref(ids_view), experts, 1, 0, None, None, None, memory.data_ptr(), size.value, byref(plan)
+            )
+        )
         return plan, memory

@@ -16,6 +16,7 @@ namespace {
 double seconds() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
 bool const avx512 = __builtin_cpu_supports("avx512f");
+bool const bf16 = __builtin_cpu_supports("avx512bf16");
 bool const avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
 
 // Kernels work on count floats, a multiple of 128, 64-byte aligned. Barriers in them keep the work from being dropped.
@@ -40,6 +41,16 @@ bool const avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"
     for (auto& v : a) v = _mm256_fmadd_ps(v, x, y);
   }
   for (auto& v : a) asm volatile("" : "+x"(v));
+}
+[[gnu::target("avx512f,avx512bf16")]] void dots_bf16(std::int64_t rounds) {
+  __m512 a[12];
+  for (auto& v : a) v = _mm512_set1_ps(1);
+  __m512i ones = _mm512_set1_epi32(0x3f803f80);
+  asm volatile("" : "+v"(ones));
+  for (std::int64_t i = 0; i < rounds; ++i) {
+    for (auto& v : a) v = _mm512_dpbf16_ps(v, reinterpret_cast<__m512bh>(ones), reinterpret_cast<__m512bh>(ones));
+  }
+  for (auto& v : a) asm volatile("" : "+v"(v));
 }
 
 [[gnu::target("avx512f")]] void read_512(float const* p, std::size_t count) {
@@ -109,8 +120,16 @@ double limits_fma(int threads) {
   return 2. * 12 * (avx512 ? 16 : 8) * static_cast<double>(rounds) * threads / time;
 }
 
-/// Bytes a second that threads read (kind 0), read and write in place (1: both counted) or copy past the caches (2: both
-/// counted), each over its own part of `bytes` of memory, again and again.
+/// The same of vdpbf16ps, which graft does not use (other rounding, no denormals); 0 where there is none.
+double limits_bf16_dots(int threads) {
+  constexpr std::int64_t rounds = 400000;
+  if (!bf16) return 0;
+  double const time = best(threads, 8, [](int) { dots_bf16(rounds); });
+  return 2. * 12 * 32 * static_cast<double>(rounds) * threads / time;
+}
+
+/// Bytes a second that threads read (kind 0), read and write in place (1: both counted) or copy past the caches (2:
+/// both counted), each over its own part of `bytes` of memory, again and again.
 double limits_bytes(int kind, int threads, std::size_t bytes, int trials) {
   std::size_t const part = bytes / static_cast<std::size_t>(threads) / sizeof(float) / 256 * 256;
   std::size_t const all = part * static_cast<std::size_t>(threads) * sizeof(float);

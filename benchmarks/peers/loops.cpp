@@ -87,15 +87,15 @@ int peers_repeat(peers_call const* calls, std::size_t size, std::int64_t count) 
   return 0;
 }
 
-/// glibc's malloc from now on: tuned (nothing is mapped or given back on its own), or as a program finds it after it has
-/// freed its first large block.
+/// glibc's malloc from now on: tuned (nothing is mapped or given back on its own), or as a program finds it after it
+/// has freed its first large block.
 void peers_malloc(int tuned) {
   mallopt(M_MMAP_THRESHOLD, tuned != 0 ? INT_MAX : 32 << 20);
   mallopt(M_TRIM_THRESHOLD, tuned != 0 ? INT_MAX : 64 << 20);
   mallopt(M_TOP_PAD, tuned != 0 ? 256 << 20 : 128 << 10);
 }
 
-/// Reads and writes `bytes` of memory, each thread its part, so that nothing else is left in the caches. The threads are awake then.
+/// Reads and writes `bytes` of memory, each thread its part: nothing else is left in caches, and the threads are awake.
 void peers_evict(float* memory, std::size_t bytes, int threads) {
 #pragma omp parallel for num_threads(threads) schedule(static)
   for (std::size_t i = 0; i < bytes / sizeof(float); i += 16) memory[i] += 1;

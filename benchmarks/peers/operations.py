@@ -1,5 +1,6 @@
 """What each row runs: graft through its C interface, PyTorch and PEFT as users write it, the best that PyTorch can do, and
 other libraries where they are there. Every tensor belongs to torch, so that all find the same memory."""
+
 import ctypes
 import dataclasses
 import math
@@ -89,12 +90,15 @@ class Bench:
             if file is None:
                 notes.append(f"{name}: not installed")
                 continue
-            handle = self.library.peers_library_lora(file.encode(), self.threads, *[_c(a) for a in (x, A, B, y, v)], x.shape[0], x.shape[1],
-                                                     y.shape[1], A.shape[0], _c(SCALE))
+            handle = self.library.peers_library_lora(
+                file.encode(), self.threads, *[_c(a) for a in (x, A, B, y, v)], x.shape[0], x.shape[1], y.shape[1], A.shape[0], _c(SCALE)
+            )
             if handle is None:
                 notes.append(f"{name}: {file} has no sgemm that is known here")
                 continue
-            found.append(Candidate(name, "other", lambda count, h=handle, kept=(x, A, B, y, v): self.library.peers_library_run(h, count), result))
+            found.append(
+                Candidate(name, "other", lambda count, h=handle, kept=(x, A, B, y, v): self.library.peers_library_run(h, count), result)
+            )
         return found, notes
 
 
@@ -145,7 +149,9 @@ def _peft_layer(config, n, m):
 def _peft_lora(A, B, dtype=torch.float32, **options):
     import peft
 
-    layer = _peft_layer(peft.LoraConfig(r=A.shape[0], lora_alpha=SCALE * A.shape[0], target_modules=["layer"], **options), A.shape[1], B.shape[0]).to(dtype)
+    layer = _peft_layer(
+        peft.LoraConfig(r=A.shape[0], lora_alpha=SCALE * A.shape[0], target_modules=["layer"], **options), A.shape[1], B.shape[0]
+    ).to(dtype)
     layer.lora_A["default"].weight.data = A
     layer.lora_B["default"].weight.data = B
     return layer
@@ -157,7 +163,12 @@ def _peft_lora(A, B, dtype=torch.float32, **options):
 def lora(row, bench):
     T, r, n, m = (row.sizes[k] for k in ("T", "r", "n", "m"))
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[row.dtype]
-    x, A, B, y0 = _normal(T, n, dtype=dtype), _normal(r, n, scale=0.02, dtype=dtype), _normal(m, r, scale=0.02, dtype=dtype), _normal(T, m, dtype=dtype)
+    x, A, B, y0 = (
+        _normal(T, n, dtype=dtype),
+        _normal(r, n, scale=0.02, dtype=dtype),
+        _normal(m, r, scale=0.02, dtype=dtype),
+        _normal(T, m, dtype=dtype),
+    )
     y, v = y0.clone(), torch.zeros(T, r, dtype=dtype)
     At, Bt = A.t(), B.t()
     result = lambda: [y]
@@ -397,7 +408,12 @@ def dora_forward(row, bench):
         y.addmm_(v, B.t(), alpha=SCALE).mul_(c)
 
     candidates = [
-        bench.ours("graft, norms on each call", result, ("graft_dora_update_norms", dora, W, None), ("graft_dora_transform_output", dora, x, y, None)),
+        bench.ours(
+            "graft, norms on each call",
+            result,
+            ("graft_dora_update_norms", dora, W, None),
+            ("graft_dora_transform_output", dora, x, y, None),
+        ),
         bench.ours("graft, prepared", result, ("graft_dora_transform_output_prepared", dora, factors, x, y), column="extra"),
         bench.python("PEFT's layer", "peer", peft, lambda: [seen["y"]]),
         bench.python("Gram form, addmm_, mul_", "best", lambda: forward(by.by_gram), result),
@@ -570,7 +586,9 @@ def boft_forward(row, bench):
         reference = turn(reference, exact[factor], factor)
     candidates = [
         bench.ours("graft", result, ("graft_boft_transform_input", boft, x, turned), ("graft_boft_transform_output", boft, y, None)),
-        bench.python("PEFT's layer, which makes its rotation on each call", "peer", layer_forward, lambda: [layer.base_layer.seen, seen["y"]]),
+        bench.python(
+            "PEFT's layer, which makes its rotation on each call", "peer", layer_forward, lambda: [layer.base_layer.seen, seen["y"]]
+        ),
         bench.python("bmm(out=) of each factor's blocks", "best", by_blocks, result),
         bench.python("addcmul_ of each factor's elements", "best", by_terms, result),
         bench.python("mm(out=) with the dense rotation, made once", "best", by_dense, result),
@@ -587,7 +605,12 @@ def cayley(row, bench):
     module = OFTRotationModule(D, b * (b - 1) // 2, b, D * b, use_cayley_neumann=False).eval()
     rows, columns = torch.triu_indices(b, b, 1)
     upper, lower = rows * b + columns, columns * b + rows
-    plus, minus, inverse, info = torch.eye(b).repeat(D, 1, 1), torch.eye(b).repeat(D, 1, 1), torch.empty(D, b, b), torch.empty(D, dtype=torch.int32)
+    plus, minus, inverse, info = (
+        torch.eye(b).repeat(D, 1, 1),
+        torch.eye(b).repeat(D, 1, 1),
+        torch.empty(D, b, b),
+        torch.empty(D, dtype=torch.int32),
+    )
     negative = torch.empty_like(skew)
     eye = torch.eye(b)
     seen = {}
@@ -745,4 +768,6 @@ def check(problem):
             error = (got.detach().double() - wanted).abs().max().item()
             largest = wanted.abs().max().item()
             if not error <= problem.tolerance * largest:
-                raise RuntimeError(f"{candidate.name}: result {index} is off by {error / largest:.1e} of the largest value, {problem.tolerance:.0e} is allowed")
+                raise RuntimeError(
+                    f"{candidate.name}: result {index} is off by {error / largest:.1e} of the largest value, {problem.tolerance:.0e} is allowed"
+                )

@@ -1,7 +1,8 @@
 """./dev bench peers: graft, PyTorch, PEFT and other libraries in one process and one run; see docs/performance.md.
 
-    peers.py LIBRARY [--torch-loops FILE] [--quick] [--json FILE] [--rows REGEX] [--threads N[,N...]] [--rounds N] [--seed N]
+peers.py LIBRARY [--torch-loops FILE] [--quick] [--json FILE] [--rows REGEX] [--threads N[,N...]] [--rounds N] [--seed N]
 """
+
 import argparse
 import datetime
 import json
@@ -19,9 +20,13 @@ import sampling
 # Read when a process starts: PyTorch at its best needs a malloc that keeps its pages. The column of users' own way switches
 # back to what malloc does by itself (peers_malloc in loops.cpp).
 ENVIRONMENT = {
-    "MALLOC_MMAP_THRESHOLD_": str(8 << 30), "MALLOC_TRIM_THRESHOLD_": str(16 << 30), "MALLOC_TOP_PAD_": str(256 << 20),
+    "MALLOC_MMAP_THRESHOLD_": str(8 << 30),
+    "MALLOC_TRIM_THRESHOLD_": str(16 << 30),
+    "MALLOC_TOP_PAD_": str(256 << 20),
     "OMP_PROC_BIND": "true",
-    "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": "",
+    "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+    "CUDA_VISIBLE_DEVICES": "",
 }
 SHOWN = ("OMP_", "GOMP_", "MKL_", "KMP_", "MALLOC_", "GRAFT_ISA", "OPENBLAS_", "ONEDNN_", "DNNL_", "THP_MEM")
 # Debian's names; the ones with OpenMP share the runtime. OpenBLAS 0.3.21 does not know new processors: it is told.
@@ -40,14 +45,21 @@ def processor():
             elif key in ("vendor_id", "cpu family", "model", "stepping"):
                 numbers.setdefault(key, value)
             elif key == "flags":
-                flags = [f for f in value.split() if f in ("avx", "avx2", "fma", "f16c", "hypervisor") or f.startswith(("avx512", "avx_", "amx"))]
-    return f"{name} ({numbers.get('vendor_id', '?')} family {numbers.get('cpu family', '?')} model {numbers.get('model', '?')} stepping {numbers.get('stepping', '?')})", flags
+                flags = [
+                    f for f in value.split() if f in ("avx", "avx2", "fma", "f16c", "hypervisor") or f.startswith(("avx512", "avx_", "amx"))
+                ]
+    return (
+        f"{name} ({numbers.get('vendor_id', '?')} family {numbers.get('cpu family', '?')} model {numbers.get('model', '?')} stepping {numbers.get('stepping', '?')})",
+        flags,
+    )
 
 
 def onednn():
     """The instruction set that PyTorch's oneDNN takes, and what its bf16 linear runs, as ONEDNN_VERBOSE says in a process of its own."""
     code = "import torch; x = torch.ones(64, 256).bfloat16(); torch.nn.functional.linear(x, x)"
-    said = subprocess.run([sys.executable, "-B", "-c", code], env={**os.environ, "ONEDNN_VERBOSE": "1"}, capture_output=True, text=True, check=False).stdout
+    said = subprocess.run(
+        [sys.executable, "-B", "-c", code], env={**os.environ, "ONEDNN_VERBOSE": "1"}, capture_output=True, text=True, check=False
+    ).stdout
     isa = re.search(r"cpu,isa:([^\n]*)", said)
     runs = re.search(r"exec,cpu,(?:matmul|inner_product),([^,]*)", said)
     return f"{isa[1] if isa else 'not said'}; bf16 by {runs[1] if runs else 'something else'}"
@@ -88,14 +100,33 @@ def run_row(row, problem, bench, rounds, seed, of_limits, caches):
     best_found = found.get(best, {"q10_us": None, "ratio": None, "ratio_q25": None})
     fraction = limit_us / took if took else None
     return {
-        "operation": row.operation, "shape": row.shape, "sizes": row.sizes, "dtype": row.dtype, "threads": row.threads, "cold": row.cold,
-        "ours_us": took, "peer_us": found[peer]["q10_us"], "best_peer_us": best_found["q10_us"],
-        "ratio": best_found["ratio"], "ratio_q25": best_found["ratio_q25"], "peer_ratio": found[peer]["ratio"],
-        "limit_us": limit_us, "limit_by": limit_by, "limit_fraction": fraction,
-        "clean_samples": found[ours]["clean"], "contended": took is None or best_found["ratio"] is None,
-        "ours": ours, "peer": peer, "best_peer": best, "candidates": found,
-        "flops": row.flops, "bytes_read": row.read, "bytes_written": row.written,
-        "goal_ratio": row.goal.ratio, "goal_peer_ratio": row.goal.peer_ratio, "goal_fraction": row.goal.fraction,
+        "operation": row.operation,
+        "shape": row.shape,
+        "sizes": row.sizes,
+        "dtype": row.dtype,
+        "threads": row.threads,
+        "cold": row.cold,
+        "ours_us": took,
+        "peer_us": found[peer]["q10_us"],
+        "best_peer_us": best_found["q10_us"],
+        "ratio": best_found["ratio"],
+        "ratio_q25": best_found["ratio_q25"],
+        "peer_ratio": found[peer]["ratio"],
+        "limit_us": limit_us,
+        "limit_by": limit_by,
+        "limit_fraction": fraction,
+        "clean_samples": found[ours]["clean"],
+        "contended": took is None or best_found["ratio"] is None,
+        "ours": ours,
+        "peer": peer,
+        "best_peer": best,
+        "candidates": found,
+        "flops": row.flops,
+        "bytes_read": row.read,
+        "bytes_written": row.written,
+        "goal_ratio": row.goal.ratio,
+        "goal_peer_ratio": row.goal.peer_ratio,
+        "goal_fraction": row.goal.fraction,
         "notes": problem.notes,
     }
 
@@ -115,9 +146,14 @@ def totals(found):
     """What the run says at its end; cold rows are extras."""
     measured = [r for r in found if not r["cold"] and r["ratio"] is not None]
     return {
-        "rows": len([r for r in found if not r["cold"]]), "contended": len([r for r in found if not r["cold"] and r["contended"]]),
+        "rows": len([r for r in found if not r["cold"]]),
+        "contended": len([r for r in found if not r["cold"] and r["contended"]]),
         "median_ratio": sampling.quantile([r["ratio"] for r in measured], 0.5) if measured else None,
-        "below": [f"{r['operation']} {r['shape']} {r['dtype']} threads={r['threads']}: {r['ratio_q25']:.2f}" for r in measured if r["ratio_q25"] < 0.95],
+        "below": [
+            f"{r['operation']} {r['shape']} {r['dtype']} threads={r['threads']}: {r['ratio_q25']:.2f}"
+            for r in measured
+            if r["ratio_q25"] < 0.95
+        ],
     }
 
 
@@ -125,7 +161,9 @@ def arguments():
     parser = argparse.ArgumentParser(prog="./dev bench peers")
     parser.add_argument("library", help=argparse.SUPPRESS)
     parser.add_argument("--torch-loops", help=argparse.SUPPRESS)
-    parser.add_argument("--quick", action="store_true", help="all operations, fewer rounds, one thread but for LoRA at r = 16, no cold rows")
+    parser.add_argument(
+        "--quick", action="store_true", help="all operations, fewer rounds, one thread but for LoRA at r = 16, no cold rows"
+    )
     parser.add_argument("--json", metavar="FILE", help="write the results there")
     parser.add_argument("--rows", metavar="REGEX", default="", help="only rows whose name (OPERATION SHAPE DTYPE threads=N) has a match")
     parser.add_argument("--threads", metavar="N[,N...]", default=None, help="default: 1 and 2, as far as there are processors")
@@ -158,7 +196,9 @@ def main():
     bench.use(1)
     rounds = options.rounds or (20 if options.quick else 40)
     threads = [int(t) for t in options.threads.split(",")] if options.threads else [t for t in (1, 2) if t <= processors]
-    chosen = [r for r in table.rows(threads, every_thread_count=not options.quick, cold=not options.quick) if re.search(options.rows, r.name)]
+    chosen = [
+        r for r in table.rows(threads, every_thread_count=not options.quick, cold=not options.quick) if re.search(options.rows, r.name)
+    ]
     if not chosen:
         sys.exit(f"no row matches {options.rows!r}")
 
@@ -167,19 +207,33 @@ def main():
     name, flags = processor()
     caches = limits.caches()
     machine = {
-        "processor": name, "flags": flags, "processors": processors, "caches": caches, "kernel": platform.release(),
-        "graft": library.graft_version().decode(), "instruction_set": library.graft_isa().decode(), "python": platform.python_version(),
-        "torch": torch.__version__, "peft": peft.__version__, "torch_capability": torch.backends.cpu.get_cpu_capability(),
+        "processor": name,
+        "flags": flags,
+        "processors": processors,
+        "caches": caches,
+        "kernel": platform.release(),
+        "graft": library.graft_version().decode(),
+        "instruction_set": library.graft_isa().decode(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "peft": peft.__version__,
+        "torch_capability": torch.backends.cpu.get_cpu_capability(),
         "torch_libraries": [l.strip(" -") for l in torch.__config__.show().splitlines() if re.match(r"\s*- Intel", l)],
         "onednn": onednn(),
-        "libtorch_loops": loops is not None, "libraries": [n for n, file in libraries.items() if file is not None],
+        "libtorch_loops": loops is not None,
+        "libraries": [n for n, file in libraries.items() if file is not None],
         "not_installed": [n for n, file in libraries.items() if file is None],
         "environment": {k: v for k, v in sorted(os.environ.items()) if k.startswith(SHOWN)},
-        "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d"), "rounds": rounds, "quick": options.quick, "seed": options.seed,
+        "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d"),
+        "rounds": rounds,
+        "quick": options.quick,
+        "seed": options.seed,
     }
     print(f"{name}, {processors} processors; {' '.join(flags)}")
     print("caches: " + ", ".join(f"{k} {v >> 10} KiB" for k, v in caches.items()))
-    print(f"graft {machine['graft']} at {machine['instruction_set']}; PyTorch {torch.__version__} ({machine['torch_capability']}), PEFT {peft.__version__}")
+    print(
+        f"graft {machine['graft']} at {machine['instruction_set']}; PyTorch {torch.__version__} ({machine['torch_capability']}), PEFT {peft.__version__}"
+    )
     for text in machine["torch_libraries"]:
         print("PyTorch has " + text)
     print("oneDNN in it: " + machine["onednn"])
@@ -216,7 +270,11 @@ def main():
 
     # Held against the fastest that the machine was seen to be in this run.
     of_run = {t: limits.larger(before[t], after[t]) for t in threads}
-    for row, source in zip(found, [r for r in chosen if any(r.name == f"{f['operation']} {f['shape']} {f['dtype']} threads={f['threads']}" for f in found)], strict=True):
+    for row, source in zip(
+        found,
+        [r for r in chosen if any(r.name == f"{f['operation']} {f['shape']} {f['dtype']} threads={f['threads']}" for f in found)],
+        strict=True,
+    ):
         row["limit_us"], row["limit_by"] = table.limit(source, of_run[row["threads"]], caches)
         row["limit_fraction"] = row["limit_us"] / row["ours_us"] if row["ours_us"] else None
     contended = [t for t in threads if min(before[t]["fma_flops"], after[t]["fma_flops"]) < 0.9 * of_run[t]["fma_flops"]]
@@ -225,13 +283,23 @@ def main():
         print("contended: the peak of fused multiply-adds was not the same at the start and the end")
     end = totals(found)
     ratio = "-" if end["median_ratio"] is None else f"{end['median_ratio']:.2f}"
-    print(f"{end['rows']} rows, {end['contended']} contended; median ratio {ratio}; {len(end['below'])} rows with a lower quartile below 0.95; {time.time() - started:.0f} s")
+    print(
+        f"{end['rows']} rows, {end['contended']} contended; median ratio {ratio}; {len(end['below'])} rows with a lower quartile below 0.95; {time.time() - started:.0f} s"
+    )
     for text in end["below"]:
         print("  " + text)
     if options.json:
         with open(options.json, "w") as file:
-            json.dump({"machine": machine, "limits": {str(t): {"start": before[t], "end": after[t], "used": of_run[t]} for t in threads}, "totals": end,
-                       "rows": found}, file, indent=1)
+            json.dump(
+                {
+                    "machine": machine,
+                    "limits": {str(t): {"start": before[t], "end": after[t], "used": of_run[t]} for t in threads},
+                    "totals": end,
+                    "rows": found,
+                },
+                file,
+                indent=1,
+            )
             file.write("\n")
     if failed:
         sys.exit("failed:\n  " + "\n  ".join(failed))

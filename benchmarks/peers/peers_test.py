@@ -1,4 +1,5 @@
 """The parts of ./dev bench peers and ./dev bench page that need no PyTorch. Standard library only."""
+
 import copy
 import json
 import re
@@ -14,26 +15,70 @@ import rows
 import sampling
 from sampling import Candidate, Sample
 
-LIMITS = {"fma_flops": 100e9, "fork_join_us": 0.5, "vector_bits": 512,
-          "bytes_per_second": {level: {"read": speed, "update": 1.5 * speed, "copy": 0.5 * speed}
-                               for level, speed in (("L1", 400e9), ("L2", 200e9), ("L3", 50e9), ("DRAM", 10e9))}}
+LIMITS = {
+    "fma_flops": 100e9,
+    "bf16_dot_flops": 0.0,
+    "fork_join_us": 0.5,
+    "vector_bits": 512,
+    "bytes_per_second": {
+        level: {"read": speed, "update": 1.5 * speed, "copy": 0.5 * speed}
+        for level, speed in (("L1", 400e9), ("L2", 200e9), ("L3", 50e9), ("DRAM", 10e9))
+    },
+}
 CACHES = {"L1": 48 << 10, "L2": 1 << 20, "L3": 32 << 20}
 
 
 def found_row(row, ours, ratio, ratio_q25=None):
     limit_us, limit_by = rows.limit(row, LIMITS, CACHES)
     entry = {"median_us": ours, "q10_us": ours, "clean": 9, "taken": 9, "ratio": 1.0, "ratio_q25": 1.0, "rounds": 9}
-    return {"operation": row.operation, "shape": row.shape, "sizes": row.sizes, "dtype": row.dtype, "threads": row.threads, "cold": row.cold,
-            "ours_us": ours, "peer_us": 3 * ours, "best_peer_us": ratio * ours, "ratio": ratio, "ratio_q25": ratio_q25 or 0.97 * ratio, "peer_ratio": 3.0,
-            "limit_us": limit_us, "limit_by": limit_by, "limit_fraction": limit_us / ours, "clean_samples": 9, "contended": False,
-            "ours": "graft", "peer": "as written", "best_peer": "best", "flops": row.flops, "bytes_read": row.read, "bytes_written": row.written,
-            "goal_ratio": row.goal.ratio, "goal_peer_ratio": row.goal.peer_ratio, "goal_fraction": row.goal.fraction, "notes": [],
-            "candidates": {"graft": {"column": "ours", **entry}, "best": {"column": "best", **entry, "q10_us": ratio * ours, "median_us": ratio * ours}}}
+    return {
+        "operation": row.operation,
+        "shape": row.shape,
+        "sizes": row.sizes,
+        "dtype": row.dtype,
+        "threads": row.threads,
+        "cold": row.cold,
+        "ours_us": ours,
+        "peer_us": 3 * ours,
+        "best_peer_us": ratio * ours,
+        "ratio": ratio,
+        "ratio_q25": ratio_q25 or 0.97 * ratio,
+        "peer_ratio": 3.0,
+        "limit_us": limit_us,
+        "limit_by": limit_by,
+        "limit_fraction": limit_us / ours,
+        "clean_samples": 9,
+        "contended": False,
+        "ours": "graft",
+        "peer": "as written",
+        "best_peer": "best",
+        "flops": row.flops,
+        "bytes_read": row.read,
+        "bytes_written": row.written,
+        "goal_ratio": row.goal.ratio,
+        "goal_peer_ratio": row.goal.peer_ratio,
+        "goal_fraction": row.goal.fraction,
+        "notes": [],
+        "candidates": {
+            "graft": {"column": "ours", **entry},
+            "best": {"column": "best", **entry, "q10_us": ratio * ours, "median_us": ratio * ours},
+        },
+    }
 
 
 def file_of(found):
-    return {"machine": {"processor": "A Processor (vendor family 1)", "processors": 2, "torch": "9.9.9+cpu", "peft": "0.0", "date": "2000-01-01", "flags": ["avx2"]},
-            "limits": {str(t): {"start": LIMITS, "end": LIMITS, "used": LIMITS} for t in (1, 2)}, "rows": found}
+    return {
+        "machine": {
+            "processor": "A Processor (vendor family 1)",
+            "processors": 2,
+            "torch": "9.9.9+cpu",
+            "peft": "0.0",
+            "date": "2000-01-01",
+            "flags": ["avx2"],
+        },
+        "limits": {str(t): {"start": LIMITS, "end": LIMITS, "used": LIMITS} for t in (1, 2)},
+        "rows": found,
+    }
 
 
 def tiny():
@@ -66,10 +111,18 @@ class Numbers(unittest.TestCase):
         self.assertEqual(sampling.ratios(ours, theirs), [3, 1, 2, 1.5])
         self.assertEqual(sampling.ratio_of(ours, theirs), {"ratio": 1.75, "ratio_q25": 1.375, "rounds": 4})
 
-    def test_a_sample_of_whole_seconds_may_be_interrupted_twice_in_each(self):
-        for lasted, switches, counted in ((10**6, 1, 1), (999_999_999, 1, 1), (10**9, 2, 0), (3 * 10**9, 6, 0), (3 * 10**9, 7, 1), (3 * 10**9, 0, 0)):
-            with mock.patch.object(sampling, "switches", side_effect=[5, 5 + switches]), \
-                 mock.patch.object(sampling.time, "perf_counter_ns", side_effect=[7, 7 + lasted]):
+    def test_a_sample_of_whole_seconds_may_be_interrupted_in_each_of_them(self):
+        for lasted, switches, counted in (
+            (10**6, 1, 1),
+            (999_999_999, 1, 1),
+            (10**9, 5, 0),
+            (3 * 10**9, 15, 0),
+            (3 * 10**9, 16, 1),
+            (3 * 10**9, 0, 0),
+        ):
+            with mock.patch.object(sampling, "switches", side_effect=[5, 5 + switches]), mock.patch.object(
+                sampling.time, "perf_counter_ns", side_effect=[7, 7 + lasted]
+            ):
                 sample = sampling.take(Candidate("c", "ours", lambda count: None, None), 2)
             self.assertEqual((sample.us, sample.switches), (lasted / 2e3, counted))
 
@@ -114,16 +167,31 @@ class Rounds(unittest.TestCase):
 
 class Table(unittest.TestCase):
     def test_every_row_that_was_asked_for_is_there(self):
-        names = {(r.operation, r.dtype, r.threads, *(f"{k}={v}" for k, v in r.sizes.items() if k in ("T", "r", "E", "k", "b", "D"))) for r in rows.rows((1, 2), every_thread_count=False)}
+        names = {
+            (r.operation, r.dtype, r.threads, *(f"{k}={v}" for k, v in r.sizes.items() if k in ("T", "r", "E", "k", "b", "D")))
+            for r in rows.rows((1, 2), every_thread_count=False)
+        }
         for threads in (1, 2):
             for dtype in ("fp32", "bf16"):
                 for T in (1, 8, 64, 512):
                     self.assertIn(("lora", dtype, threads, f"T={T}", "r=16"), names)
-        for name in [("lora", "fp32", 1, "T=8", "r=64"), ("lora", "fp32", 1, "T=512", "r=64"), ("lora_backward", "fp32", 1, "T=512", "r=16"), ("merge", "fp32", 1, "r=16"),
-                     ("dora_norm", "fp32", 1, "r=16"), ("dora_forward", "fp32", 1, "T=8", "r=16"), ("vera", "fp32", 1, "T=8", "r=256"), ("vera", "fp32", 1, "T=512", "r=256"),
-                     ("oft_rotate", "fp32", 1, "T=8", "b=32"), ("oft_rotate", "fp32", 1, "T=512", "b=32"), ("boft_forward", "fp32", 1, "T=512", "b=4"), ("cayley", "fp32", 1, "D=128", "b=32"),
-                     *[("gate", "fp32", 1, f"T={T}", f"E={E}", "k=2") for E in (8, 64, 256) for T in (64, 4096)], *[("gate", "fp32", 1, "T=4096", f"E={E}", "k=8") for E in (64, 256)],
-                     *[(o, "fp32", 1, f"T={T}", f"k={k}", f"E={E}") for o in ("dispatch", "combine") for T, k, E in ((4096, 8, 64), (512, 2, 8))]]:
+        for name in [
+            ("lora", "fp32", 1, "T=8", "r=64"),
+            ("lora", "fp32", 1, "T=512", "r=64"),
+            ("lora_backward", "fp32", 1, "T=512", "r=16"),
+            ("merge", "fp32", 1, "r=16"),
+            ("dora_norm", "fp32", 1, "r=16"),
+            ("dora_forward", "fp32", 1, "T=8", "r=16"),
+            ("vera", "fp32", 1, "T=8", "r=256"),
+            ("vera", "fp32", 1, "T=512", "r=256"),
+            ("oft_rotate", "fp32", 1, "T=8", "b=32"),
+            ("oft_rotate", "fp32", 1, "T=512", "b=32"),
+            ("boft_forward", "fp32", 1, "T=512", "b=4"),
+            ("cayley", "fp32", 1, "D=128", "b=32"),
+            *[("gate", "fp32", 1, f"T={T}", f"E={E}", "k=2") for E in (8, 64, 256) for T in (64, 4096)],
+            *[("gate", "fp32", 1, "T=4096", f"E={E}", "k=8") for E in (64, 256)],
+            *[(o, "fp32", 1, f"T={T}", f"k={k}", f"E={E}") for o in ("dispatch", "combine") for T, k, E in ((4096, 8, 64), (512, 2, 8))],
+        ]:
             self.assertIn(name, names)
 
     def test_the_limit_is_the_longer_of_flops_and_bytes_at_the_level_that_holds_them(self):
@@ -143,14 +211,22 @@ class Table(unittest.TestCase):
         self.assertEqual((row.flops, row.read, row.written), (2 * 8 * 16 * 8192, 2 * (16 * 8192 + 2 * 8 * 4096), 2 * 8 * 4096))
 
     def test_goals_are_held_against_what_is_shown(self):
-        self.assertEqual([rows.reached(v, g) for v, g in ((1.096, 1.1), (1.094, 1.1), (29.6, 30), (29.4, 30), (None, 2), (2, None))], [True, False, True, False, None, None])
+        self.assertEqual(
+            [rows.reached(v, g) for v, g in ((1.096, 1.1), (1.094, 1.1), (29.6, 30), (29.4, 30), (None, 2), (2, None))],
+            [True, False, True, False, None, None],
+        )
 
 
 class Report(unittest.TestCase):
     def test_a_file_that_lacks_something_is_refused(self):
         report.validate(tiny())
-        for change, message in ((lambda d: d.pop("limits"), "'limits'"), (lambda d: d["rows"].clear(), "no rows"), (lambda d: d["rows"][3].pop("ratio"), "row 3 has no 'ratio'"),
-                                (lambda d: d["rows"][0].update(ours_us="1"), "'ours_us' is '1'"), (lambda d: d["rows"][0].update(threads=None), "'threads' is None")):
+        for change, message in (
+            (lambda d: d.pop("limits"), "'limits'"),
+            (lambda d: d["rows"].clear(), "no rows"),
+            (lambda d: d["rows"][3].pop("ratio"), "row 3 has no 'ratio'"),
+            (lambda d: d["rows"][0].update(ours_us="1"), "'ours_us' is '1'"),
+            (lambda d: d["rows"][0].update(threads=None), "'threads' is None"),
+        ):
             data = tiny()
             change(data)
             with self.assertRaisesRegex(ValueError, re.escape(message)):

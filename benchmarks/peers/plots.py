@@ -1,29 +1,48 @@
 """The two pictures of the performance page as SVG, readable in light and dark themes. Standard library only."""
+
 import html
 import math
 
-LIGHT = {"paper": "#ffffff", "ink": "#24292f", "faint": "#d0d7de", "soft": "#656d76", "ours": "#0b7a75", "peer": "#9a5b00", "bad": "#c62828"}
+LIGHT = {
+    "paper": "#ffffff",
+    "ink": "#24292f",
+    "faint": "#d0d7de",
+    "soft": "#656d76",
+    "ours": "#0b7a75",
+    "peer": "#9a5b00",
+    "bad": "#c62828",
+}
 DARK = {"paper": "#161b22", "ink": "#e6edf3", "faint": "#30363d", "soft": "#9198a1", "ours": "#4dd0c4", "peer": "#e3a857", "bad": "#ff8a80"}
 
 
 def _colours(c):
-    return (f".paper {{ fill: {c['paper']} }} text {{ fill: {c['ink']} }} text.soft {{ fill: {c['soft']} }} .grid {{ stroke: {c['faint']} }} "
-            f".one, .roof, .goal {{ stroke: {c['ink']} }} .ours {{ fill: {c['ours']} }} .bad {{ fill: {c['bad']} }} .peer {{ stroke: {c['peer']} }} "
-            f".whisker {{ stroke: {c['ours']} }} .badwhisker {{ stroke: {c['bad']} }}")
+    return (
+        f".paper {{ fill: {c['paper']} }} text {{ fill: {c['ink']} }} text.soft {{ fill: {c['soft']} }} .grid {{ stroke: {c['faint']} }} "
+        f".one, .roof, .goal {{ stroke: {c['ink']} }} .ours {{ fill: {c['ours']} }} .bad {{ fill: {c['bad']} }} .peer {{ stroke: {c['peer']} }} "
+        f".whisker {{ stroke: {c['ours']} }} .badwhisker {{ stroke: {c['bad']} }}"
+    )
 
 
-STYLE = ("<style>\nsvg { font: 11px sans-serif } .right { text-anchor: end } .middle { text-anchor: middle } .small { font-size: 9px }\n"
-         ".peer, .roof { fill: none } .one, .roof, .peer { stroke-width: 1.5 } .whisker, .badwhisker, .goal { stroke-width: 2 }\n"
-         f"{_colours(LIGHT)}\n@media (prefers-color-scheme: dark) {{ {_colours(DARK)} }}\n</style>")
+STYLE = (
+    "<style>\nsvg { font: 11px sans-serif } .right { text-anchor: end } .middle { text-anchor: middle } .small { font-size: 9px }\n"
+    ".peer, .roof { fill: none } .one, .roof, .peer { stroke-width: 1.5 } .whisker, .badwhisker, .goal { stroke-width: 2 }\n"
+    f"{_colours(LIGHT)}\n@media (prefers-color-scheme: dark) {{ {_colours(DARK)} }}\n</style>"
+)
 
 
 def _svg(width, height, label, parts):
-    return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img" aria-label="{html.escape(label)}">\n'
-            f'{STYLE}\n<rect class="paper" width="{width}" height="{height}"/>\n' + "\n".join(parts) + "\n</svg>\n")
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img" aria-label="{html.escape(label)}">\n'
+        f'{STYLE}\n<rect class="paper" width="{width}" height="{height}"/>\n' + "\n".join(parts) + "\n</svg>\n"
+    )
 
 
 def _text(x, y, text, kind=""):
-    return f'<text x="{x:.1f}" y="{y:.1f}" class="{kind}">{html.escape(text)}</text>' if kind else f'<text x="{x:.1f}" y="{y:.1f}">{html.escape(text)}</text>'
+    return (
+        f'<text x="{x:.1f}" y="{y:.1f}" class="{kind}">{html.escape(text)}</text>'
+        if kind
+        else f'<text x="{x:.1f}" y="{y:.1f}">{html.escape(text)}</text>'
+    )
 
 
 def _line(x1, y1, x2, y2, kind):
@@ -45,7 +64,7 @@ def ratios(data):
     """How many times as fast: a dot for the best peer (its whisker ends at the lower quartile), a ring for the peer as written, a tick
     for the goal; logarithmic."""
     threads, rows = _shown(data)
-    left, right, top, step, width = 225, 20, 48, 16, 780
+    left, right, top, step, width = 245, 20, 48, 16, 800
     values = [v for r in rows for v in (r["ratio"], r["ratio_q25"], r.get("peer_ratio"), r.get("goal_ratio")) if v]
     low, high = min([0.5, *values]) / 1.1, max([4, *values]) * 1.15
     bottom = top + step * len(rows)
@@ -56,7 +75,11 @@ def ratios(data):
     parts = [_text(left, 16, f"PyTorch's time / graft's, {threads} thread{'s' if threads > 1 else ''} (right of 1: graft is faster)")]
     legend = left
     for kind, name in (("ours", "best peer, to its lower quartile"), ("peer", "as users write it"), ("goal", "goal against the best peer")):
-        parts.append(f'<circle cx="{legend + 5:.1f}" cy="28.0" r="4" class="{kind}"/>' if kind != "goal" else _line(legend + 5, 23, legend + 5, 33, "goal"))
+        parts.append(
+            f'<circle cx="{legend + 5:.1f}" cy="28.0" r="4" class="{kind}"/>'
+            if kind != "goal"
+            else _line(legend + 5, 23, legend + 5, 33, "goal")
+        )
         parts.append(_text(legend + 14, 32, name, "soft"))
         legend += 30 + 6 * len(name)
     ticks = [v for power in range(-2, 6) for v in (1 * 10.0**power, 2 * 10.0**power, 5 * 10.0**power) if low <= v <= high]
@@ -96,7 +119,13 @@ def roofline(data):
     def y(value):
         return bottom - (bottom - top) * math.log(value / y_low) / math.log(y_high / y_low)
 
-    parts = [_text(left, 16, f"Gflop/s over flops per byte that must move, {threads} thread{'s' if threads > 1 else ''}; lines: what the machine allows (reading, fp32)")]
+    parts = [
+        _text(
+            left,
+            16,
+            f"Gflop/s over flops per byte that must move, {threads} thread{'s' if threads > 1 else ''}; lines: what the machine allows (reading, fp32)",
+        )
+    ]
     for power in range(-1, 4):
         if x_low <= 10.0**power <= x_high:
             parts.append(_line(x(10.0**power), top, x(10.0**power), bottom, "grid"))
@@ -111,7 +140,9 @@ def roofline(data):
         start = max(x_low, y_low / speed)
         if start >= min(ridge, x_high):
             continue
-        parts.append(f'<polyline class="roof" points="{x(start):.1f},{y(start * speed):.1f} {x(min(ridge, x_high)):.1f},{y(min(ridge, x_high) * speed):.1f} {x(x_high):.1f},{y(peak):.1f}"/>')
+        parts.append(
+            f'<polyline class="roof" points="{x(start):.1f},{y(start * speed):.1f} {x(min(ridge, x_high)):.1f},{y(min(ridge, x_high) * speed):.1f} {x(x_high):.1f},{y(peak):.1f}"/>'
+        )
         parts.append(_text(x(start) + 16, y(start * speed) + 2, f"{level} {speed:.0f} GB/s", "soft"))
     parts.append(_text(width - right - 4, y(peak) - 6, f"peak {peak:.0f} Gflop/s", "soft right"))
     # Numbers at the dots, names beside the picture.

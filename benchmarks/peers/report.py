@@ -5,6 +5,7 @@ Standard library only; the same file gives the same bytes.
 
 Text between "<!-- notes ... -->" and "<!-- notes end -->" of the page is by hand and stays.
 """
+
 import json
 import re
 import sys
@@ -14,8 +15,17 @@ import plots
 import rows as table
 
 NEEDED = {
-    "operation": str, "shape": str, "dtype": str, "threads": int, "ours_us": float, "peer_us": float, "best_peer_us": float, "ratio": float,
-    "ratio_q25": float, "limit_fraction": float, "clean_samples": int,
+    "operation": str,
+    "shape": str,
+    "dtype": str,
+    "threads": int,
+    "ours_us": float,
+    "peer_us": float,
+    "best_peer_us": float,
+    "ratio": float,
+    "ratio_q25": float,
+    "limit_fraction": float,
+    "clean_samples": int,
 }
 NOTES = ("<!-- notes: by hand, ./dev bench page keeps them -->", "<!-- notes end -->")
 HEADLINES = (  # operation, dtype, what the shape must have, how the README calls it
@@ -74,9 +84,16 @@ def title(row):
 
 def goals(row):
     """[(what, goal, measured, reached)]"""
-    wanted = (("best peer", "goal_ratio", "ratio"), ("as written", "goal_peer_ratio", "peer_ratio"), ("limit", "goal_fraction", "limit_fraction"))
-    return [(what, row.get(goal), row.get(measured), table.reached(row.get(measured), row.get(goal))) for what, goal, measured in wanted
-            if row.get(goal) is not None]
+    wanted = (
+        ("best peer", "goal_ratio", "ratio"),
+        ("as written", "goal_peer_ratio", "peer_ratio"),
+        ("limit", "goal_fraction", "limit_fraction"),
+    )
+    return [
+        (what, row.get(goal), row.get(measured), table.reached(row.get(measured), row.get(goal)))
+        for what, goal, measured in wanted
+        if row.get(goal) is not None
+    ]
 
 
 def goal_text(row):
@@ -90,7 +107,11 @@ def goal_text(row):
 
 def missed_text(goal):
     what, wanted, measured, _ = goal
-    return f"{percent(measured)} of the limit, {percent(wanted)} wanted" if what == "limit" else f"{times(measured)} x {what}, {wanted:g} wanted"
+    return (
+        f"{percent(measured)} of the limit, {percent(wanted)} wanted"
+        if what == "limit"
+        else f"{times(measured)} x {what}, {wanted:g} wanted"
+    )
 
 
 def count(threads):
@@ -116,15 +137,43 @@ def median(values):
 
 def main_table(found):
     return markdown_table(
-        ["operation", "shape", "type", "graft", "as written", "best peer", "ratio (lower quartile)", "as written / graft", "limit", "of the limit", "goals"],
-        [[r["operation"], short(r), r["dtype"], number(r["ours_us"]), number(r["peer_us"]), number(r["best_peer_us"]),
-          f"{times(r['ratio'])} ({times(r['ratio_q25'])})", times(r.get("peer_ratio")), f"{number(r.get('limit_us'))} {r.get('limit_by', '')}",
-          percent(r["limit_fraction"]), goal_text(r)] for r in found])
+        [
+            "operation",
+            "shape",
+            "type",
+            "graft",
+            "as written",
+            "best peer",
+            "ratio (lower quartile)",
+            "as written / graft",
+            "limit",
+            "of the limit",
+            "goals",
+        ],
+        [
+            [
+                r["operation"],
+                short(r),
+                r["dtype"],
+                number(r["ours_us"]),
+                number(r["peer_us"]),
+                number(r["best_peer_us"]),
+                f"{times(r['ratio'])} ({times(r['ratio_q25'])})",
+                times(r.get("peer_ratio")),
+                f"{number(r.get('limit_us'))} {r.get('limit_by', '')}",
+                percent(r["limit_fraction"]),
+                goal_text(r),
+            ]
+            for r in found
+        ],
+    )
 
 
 def candidate_text(row):
     parts = []
-    for name, entry in sorted(row.get("candidates", {}).items(), key=lambda item: (item[1]["median_us"] is None, item[1]["median_us"] or 0, item[0])):
+    for name, entry in sorted(
+        row.get("candidates", {}).items(), key=lambda item: (item[1]["median_us"] is None, item[1]["median_us"] or 0, item[0])
+    ):
         mark = {"ours": "**", "extra": "*"}.get(entry["column"], "")
         code = "" if mark else "`"
         parts.append(f"{mark or code}{name.replace('|', '/')}{mark or code} {number(entry['q10_us'])}")
@@ -154,8 +203,12 @@ def page(data, notes):
     if measured:
         text.append(
             f"{len(counted)} rows, {len(counted) - len(measured)} of them contended. Against the **best** that PyTorch does graft is {times(median([r['ratio'] for r in measured]))} times as "
-            f"fast in the median row; {len(losses(found))} rows have a lower quartile below 0.95. {sum(marks)} of {len(marks)} goals are reached.")
-    text += ["![How many times as fast as PyTorch, by row](performance_ratios.svg)", "![Flops a second over flops a byte, below the roof of the machine](performance_roofline.svg)"]
+            f"fast in the median row; {len(losses(found))} rows have a lower quartile below 0.95. {sum(marks)} of {len(marks)} goals are reached."
+        )
+    text += [
+        "![How many times as fast as PyTorch, by row](performance_ratios.svg)",
+        "![Flops a second over flops a byte, below the roof of the machine](performance_roofline.svg)",
+    ]
     for threads in all_threads:
         if of_threads(data, threads):
             text.append(f"## {count(threads)}")
@@ -164,38 +217,68 @@ def page(data, notes):
         "Times in microseconds, the 10th percentile of clean samples. *As written*: as the papers' code, Hugging Face's or a user's two lines have it. *Best peer*: the fastest form "
         "in PyTorch that we found. *Ratio*: best peer / graft, median of the ratios of all rounds, and their lower quartile. *Limit*: what this machine needs at least, and by what. n = m = 4096 "
         "(H = 1024 for experts' rows) where not said. LoRA's B is packed once at load; unpacked it stands [below](#every-candidate). Goals as ratios are meant for Intel processors with AVX-512, "
-        "fractions of the limit for any machine.")
+        "fractions of the limit for any machine."
+    )
     text.append("## Missed goals, and why")
     if missed:
-        text.append("\n".join(f"- {title(r)}, {count(r['threads'])}: " + ", ".join(missed_text(g) for g in of_row) + f" (bound by {r.get('limit_by', '?')})." for r, of_row in missed))
+        text.append(
+            "\n".join(
+                f"- {title(r)}, {count(r['threads'])}: "
+                + ", ".join(missed_text(g) for g in of_row)
+                + f" (bound by {r.get('limit_by', '?')})."
+                for r, of_row in missed
+            )
+        )
     else:
         text.append("None.")
     slower = losses(found)
     if slower:
         text.append("Slower than the best peer in a quarter of the rounds or more:")
-        text.append("\n".join(f"- {title(r)}, {count(r['threads'])}: {times(r['ratio'])} (lower quartile {times(r['ratio_q25'])}) against "
-                              f"`{r.get('best_peer')}`, at {percent(r['limit_fraction'])} of the limit by {r.get('limit_by', '?')}." for r in slower))
+        text.append(
+            "\n".join(
+                f"- {title(r)}, {count(r['threads'])}: {times(r['ratio'])} (lower quartile {times(r['ratio_q25'])}) against "
+                f"`{r.get('best_peer')}`, at {percent(r['limit_fraction'])} of the limit by {r.get('limit_by', '?')}."
+                for r in slower
+            )
+        )
     text.append(notes)
     cold = [r for r in found if r.get("cold")]
     if cold:
         text.append("## With cold caches")
         text.append("192 MiB are read and written before each call, by as many threads. Each call is a sample.")
         text.append(main_table(cold))
-    others = [(r, n, e) for r in counted for n, e in r.get("candidates", {}).items() if e["column"] == "other" and n in ("Eigen", "OpenBLAS", "oneDNN")]
+    others = [
+        (r, n, e)
+        for r in counted
+        for n, e in r.get("candidates", {}).items()
+        if e["column"] == "other" and n in ("Eigen", "OpenBLAS", "oneDNN")
+    ]
     if others:
         names = sorted({n for _, n, _ in others})
         text.append("## Other libraries")
-        text.append("LoRA as two products of Eigen, OpenBLAS or oneDNN (Debian's packages), called in C++; microseconds, and how many times graft's time in brackets.")
+        text.append(
+            "LoRA as two products of Eigen, OpenBLAS or oneDNN (Debian's packages), called in C++; microseconds, and how many times graft's time in brackets."
+        )
         lines = []
         for r in counted:
             of_row = {n: e for row, n, e in others if row is r}
             if of_row:
-                lines.append([title(r), str(r["threads"]), number(r["ours_us"]),
-                              *(f"{number(of_row[n]['q10_us'])} ({times(of_row[n]['ratio'])})" if n in of_row else "-" for n in names)])
+                lines.append(
+                    [
+                        title(r),
+                        str(r["threads"]),
+                        number(r["ours_us"]),
+                        *(f"{number(of_row[n]['q10_us'])} ({times(of_row[n]['ratio'])})" if n in of_row else "-" for n in names),
+                    ]
+                )
         text.append(markdown_table(["row", "threads", "graft", *names], lines))
     text.append("## Every candidate")
     text.append("Microseconds, the fastest first; **graft** in the form that the tables above have, *in another form*.")
-    text.append(markdown_table(["row", "threads", "candidates"], [[title(r), str(r["threads"]), candidate_text(r)] for r in counted if r.get("candidates")]))
+    text.append(
+        markdown_table(
+            ["row", "threads", "candidates"], [[title(r), str(r["threads"]), candidate_text(r)] for r in counted if r.get("candidates")]
+        )
+    )
     text.append("## The machine's limits")
     text.append(limits_table(data))
     text.append(method(machine))
@@ -207,11 +290,25 @@ def limits_table(data):
     for threads, found in sorted(data["limits"].items(), key=lambda item: int(item[0])):
         for when in ("start", "end"):
             f = found[when]
-            lines.append([threads, when, f"{f['fma_flops'] / 1e9:.0f}",
-                          *("/".join(f"{f['bytes_per_second'][level][kind] / 1e9:.0f}" for kind in ("read", "update", "copy")) for level in table.LEVELS),
-                          f"{f['fork_join_us']:.2f}"])
-    return ("Measured by the run itself, at its start and its end; rows are held against the faster of both.\n\n" +
-            markdown_table(["threads", "", "Gflop/s", "L1 GB/s: read/update/copy", "L2", "L3", "DRAM", "a parallel region, us"], lines))
+            lines.append(
+                [
+                    threads,
+                    when,
+                    f"{f['fma_flops'] / 1e9:.0f}",
+                    f"{f['bf16_dot_flops'] / 1e9:.0f}" if f.get("bf16_dot_flops") else "-",
+                    *(
+                        "/".join(f"{f['bytes_per_second'][level][kind] / 1e9:.0f}" for kind in ("read", "update", "copy"))
+                        for level in table.LEVELS
+                    ),
+                    f"{f['fork_join_us']:.2f}",
+                ]
+            )
+    return (
+        "Measured by the run itself, at its start and its end; rows are held against the faster of both. *bf16 dots*: vdpbf16ps, which graft does not use.\n\n"
+        + markdown_table(
+            ["threads", "", "Gflop/s", "bf16 dots", "L1 GB/s: read/update/copy", "L2", "L3", "DRAM", "a parallel region, us"], lines
+        )
+    )
 
 
 def method(machine):
@@ -223,7 +320,7 @@ def method(machine):
 - Before anything is timed, each candidate's results are compared with float64: 1e-5 of the largest value for fp32 (2e-5 where sums are longer), 1e-2 for bf16, where PyTorch rounds between products.
 - Calls are repeated inside C for graft, and inside C++ for PyTorch's short calls too (libtorch of the same wheel); PyTorch's other candidates are called from Python, whose cost per call is theirs.
 - Each round takes one sample of every candidate, in shuffled order. A sample lasts 300 us at least and follows a call that is not timed: caches are hot. A sample during which a thread was
-  preempted is dropped (samples of whole seconds may be interrupted twice a second); with fewer than four clean ones a candidate is *contended*. Ratios are taken inside a round.
+  preempted is dropped (samples of whole seconds may be interrupted five times a second); with fewer than four clean ones a candidate is *contended*. Ratios are taken inside a round.
 - Forwards run in `torch.inference_mode()`. The best PyTorch writes into given tensors (`out=`, `addmm_`, in place), with a malloc that keeps its pages; it may use oneDNN's linear as torch.compile
   has it called, with weights reordered at load, keep bf16 weights in fp32 as well, and take maxima in turn instead of a top-k. Candidates as users write them run with malloc as it is by default.
 - PEFT is called as it is: its layers around a base layer that costs nothing (its output is given), so that what they add is timed alone; its merge; its rotation of OFT, which it makes anew on each call
@@ -255,11 +352,21 @@ def headline_table(data):
     for operation, dtype, sizes, name in HEADLINES:
         for r in of_threads(data, 1):
             if r["operation"] == operation and r["dtype"] == dtype and all(r["sizes"].get(k) == v for k, v in sizes.items()):
-                lines.append([name, number(r["ours_us"]), number(r["peer_us"]), number(r["best_peer_us"]), f"{times(r.get('peer_ratio'))} / {times(r['ratio'])}"])
+                lines.append(
+                    [
+                        name,
+                        number(r["ours_us"]),
+                        number(r["peer_us"]),
+                        number(r["best_peer_us"]),
+                        f"{times(r.get('peer_ratio'))} / {times(r['ratio'])}",
+                    ]
+                )
     machine = data["machine"]
-    return (f"One thread of {machine.get('processor', 'a processor').split(' (')[0]}, microseconds, against PyTorch {machine.get('torch', '').split('+')[0]} in the same process "
-            f"({len(lines)} of {len(data['rows'])} rows; [docs/performance.md](docs/performance.md) has all, and where graft loses).\n\n" +
-            markdown_table(["n = m = 4096", "graft", "PyTorch, PEFT as written", "the best PyTorch can do", "times as fast"], lines))
+    return (
+        f"One thread of {machine.get('processor', 'a processor').split(' (')[0]}, microseconds, against PyTorch {machine.get('torch', '').split('+')[0]} in the same process "
+        f"({len(lines)} of {len(data['rows'])} rows; [docs/performance.md](docs/performance.md) has all, and where graft loses).\n\n"
+        + markdown_table(["n = m = 4096", "graft", "PyTorch, PEFT as written", "the best PyTorch can do", "times as fast"], lines)
+    )
 
 
 def between(text, begin, end, inside):

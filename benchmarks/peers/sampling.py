@@ -2,9 +2,10 @@
 
 Every round takes one sample of each candidate, in shuffled order. A sample is so many calls that it lasts 300 us at least,
 after one that is not timed (the weights have just been used). It counts only if no thread of the process was made to leave a
-processor meanwhile; one that lasts whole seconds may be interrupted twice in each of them, which costs some per cent. Ratios are
+processor meanwhile; one that lasts whole seconds may be interrupted five times in each, which costs some per cent. Ratios are
 taken inside a round.
 """
+
 import dataclasses
 import gc
 import random
@@ -28,7 +29,7 @@ class Candidate:
 @dataclasses.dataclass
 class Sample:
     us: float
-    switches: int  # involuntary context switches of the process during it, beyond two in each whole second
+    switches: int  # involuntary context switches of the process during it, beyond five in each whole second
 
 
 def quantile(values, q):
@@ -51,7 +52,12 @@ def summary(samples):
     times = clean(samples)
     if len(times) < LEAST_CLEAN:
         return {"q10_us": None, "median_us": None, "clean": len(times), "taken": sum(s is not None for s in samples)}
-    return {"q10_us": quantile(times, 0.1), "median_us": quantile(times, 0.5), "clean": len(times), "taken": sum(s is not None for s in samples)}
+    return {
+        "q10_us": quantile(times, 0.1),
+        "median_us": quantile(times, 0.5),
+        "clean": len(times),
+        "taken": sum(s is not None for s in samples),
+    }
 
 
 def ratios(ours, theirs):
@@ -79,7 +85,7 @@ def take(candidate, count, before=None):
     start = time.perf_counter_ns()
     candidate.call(count)
     lasted = time.perf_counter_ns() - start
-    return Sample(lasted / 1e3 / count, max(0, switches() - left - 2 * (lasted // 10**9)))
+    return Sample(lasted / 1e3 / count, max(0, switches() - left - 5 * (lasted // 10**9)))
 
 
 def calibrate(candidate):

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// PyTorch without Python: what a C++ program with libtorch reaches, for calls below 20 us. Prepared once, then repeated.
+// PyTorch without Python: what a C++ program with libtorch reaches, for calls below 20 us. Prepared once, repeated.
 // Tensors are others' memory (from_blob). Everything has C linkage: ctypes loads it into the process of the wheel.
 #include <cstdint>
 #include <functional>
