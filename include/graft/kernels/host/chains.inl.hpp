@@ -2,14 +2,6 @@
 // Chains of fma over the short axis, for one instruction set. Bits: those of the generic bodies. Included once per level by levels.hpp, after dots.inl.hpp.
 namespace graft::inline GRAFT_CONTRACT::detail::inline GRAFT_TARGET::GRAFT_LEVEL {
 
-/// f(pointer) with the elements' own type: once around many loads or stores, so that the sums between exist once only.
-template <class F>
-GRAFT_INLINE void typed(operand const& m, F const& f) {
-  if (m.kind == storage::fp32) f(m.as<float>());
-  else if (m.kind == storage::bf16) f(m.as<bfloat16>());
-  else f(m.as<float16>());
-}
-
 /// A chain from +0 and the y that it belongs to.
 GRAFT_INLINE lanes finish(lanes sum, lanes y, expand_ending const& end, index_t column) {
   return end.delta != nullptr ? fma(load(end.delta + column), sum, y) : add(y, sum);

@@ -3,6 +3,14 @@
 // Included once per level by levels.hpp, after lanes.inl.hpp.
 namespace graft::inline GRAFT_CONTRACT::detail::inline GRAFT_TARGET::GRAFT_LEVEL {
 
+/// f(pointer) with the elements' own type: once around many loads or stores, so that the sums between exist once only.
+template <class F>
+GRAFT_INLINE void typed(operand const& m, F const& f) {
+  if (m.kind == storage::fp32) f(m.as<float>());
+  else if (m.kind == storage::bf16) f(m.as<bfloat16>());
+  else f(m.as<float16>());
+}
+
 /// out[i * ld + k] = m(i, k) for i < ni, k < nk; k is filled up to a multiple of 16 with +0.
 template <class T>
 void pack_as(operand const& m, index_t ni, index_t nk, float* out, index_t ld) {

@@ -3,20 +3,25 @@
 // Included once per level by levels.hpp, after convert.inl.hpp.
 namespace graft::inline GRAFT_CONTRACT::detail::inline GRAFT_TARGET::GRAFT_LEVEL {
 
-/// MT rows x MR ranks of one chunk: out[t * ldo + j] = tree(lanes), or += for the chunks after the first.
-template <int MT, int MR, class TA>
-GRAFT_INLINE void dot_tile(float const* x, index_t ldx, TA const* a, index_t lda, index_t length, float* out,
-                           index_t ldo, bool first) {
-  constexpr int N = (MT * MR + 15) / 16 * 16;
+/// MT rows x MR ranks of one chunk: out[t * ldo + j] = tree(lanes), or += for the chunks after the first. `ahead` rows of x
+/// further on are asked for: they are more streams than the hardware follows.
+template <int MT, int MR, int ahead = 0, class TX, class TA>
+GRAFT_INLINE void dot_tile(TX const* x, index_t ldx, TA const* a, index_t lda, index_t length, float* out, index_t ldo,
+                           bool first) {
+  constexpr int N = (MT * MR + 7) / 8 * 8;
+  constexpr int whole = N / 16 * 16;  // sums whose trees are taken sixteen at a time
   lanes c[N];
   repeat<N>([&](auto i) __attribute__((always_inline)) { c[i] = zero(); });
   index_t k = 0;
   for (; k + 16 <= length; k += 16) {
-    lanes w[MR];
-    repeat<MR>([&](auto j) __attribute__((always_inline)) { w[j] = load(a + j * lda + k); });
+    lanes b[MT];
     repeat<MT>([&](auto t) __attribute__((always_inline)) {
-      lanes const b = load(x + t * ldx + k);
-      repeat<MR>([&](auto j) __attribute__((always_inline)) { c[t * MR + j] = fma(b, w[j], c[t * MR + j]); });
+      if constexpr (ahead > 0) __builtin_prefetch(x + (t + ahead) * ldx + k);
+      b[t] = load(x + t * ldx + k);
+    });
+    repeat<MR>([&](auto j) __attribute__((always_inline)) {
+      lanes const w = load(a + j * lda + k);
+      repeat<MT>([&](auto t) __attribute__((always_inline)) { c[t * MR + j] = fma(b[t], w, c[t * MR + j]); });
     });
   }
   if (k < length)
@@ -26,51 +31,80 @@ GRAFT_INLINE void dot_tile(float const* x, index_t ldx, TA const* a, index_t lda
         c[t * MR + j] = fma(b, load_part(a + j * lda + k, length - k), c[t * MR + j]);
       });
     });
-  alignas(64) float o[N];
-  repeat<N / 16>([&](auto g) __attribute__((always_inline)) { store(o + 16 * g, tree16(c + 16 * g)); });
-  for (int t = 0; t < MT; ++t)
+  alignas(64) float o[whole + 16];
+  repeat<whole / 16>([&](auto g) __attribute__((always_inline)) { store(o + 16 * g, tree16(c + 16 * g)); });
+  if constexpr (whole < N) store(o + whole, tree8(c + whole));
+  repeat<MT>([&](auto t) __attribute__((always_inline)) {
     for (int j = 0; j < MR; ++j) out[t * ldo + j] = first ? o[t * MR + j] : out[t * ldo + j] + o[t * MR + j];
+  });
 }
 
-template <int MT, int MR, class TA>
-void dot_rows(float const* x, index_t ldx, TA const* a, index_t lda, index_t ranks, index_t length, float* out,
-              index_t ldo, bool first) {
+/// `rows` rows, a multiple of MT, against all ranks of one chunk.
+template <int MT, int MR, int ahead = 0, class TX, class TA>
+void dot_rows(TX const* x, index_t ldx, index_t rows, TA const* a, index_t lda, index_t ranks, index_t length,
+              float* out, index_t ldo, bool first) {
   index_t j = 0;
-  for (; j + MR <= ranks; j += MR) dot_tile<MT, MR>(x, ldx, a + j * lda, lda, length, out + j, ldo, first);
-  for (; j < ranks; ++j) dot_tile<MT, 1>(x, ldx, a + j * lda, lda, length, out + j, ldo, first);
+  for (; j + MR <= ranks; j += MR)
+    for (index_t t = 0; t < rows; t += MT)
+      dot_tile<MT, MR, ahead>(x + t * ldx, ldx, a + j * lda, lda, length, out + t * ldo + j, ldo, first);
+  if constexpr (MR > 4)
+    if (ranks - j >= 4) {
+      for (index_t t = 0; t < rows; t += MT)
+        dot_tile<MT, 4>(x + t * ldx, ldx, a + j * lda, lda, length, out + t * ldo + j, ldo, first);
+      j += 4;
+    }
+  for (; j < ranks; ++j)
+    for (index_t t = 0; t < rows; t += MT)
+      dot_tile<MT, 1>(x + t * ldx, ldx, a + j * lda, lda, length, out + t * ldo + j, ldo, first);
 }
 
-/// Up to three rows, of which the weight is read as it is stored.
+/// Few rows, of which A is read as it is stored.
 template <class TA>
 void dot_few(float const* x, index_t ldx, index_t rows, TA const* a, index_t lda, index_t ranks, index_t length,
              float* out, index_t ldo, bool first) {
   index_t t = 0;
 #if GRAFT_LEVEL_NUMBER == 2
-  if (rows >= 2) {
-    dot_rows<2, 8>(x, ldx, a, lda, ranks, length, out, ldo, first);
-    t = 2;
+  if (rows >= 4) {
+    t = rows / 4 * 4;
+    dot_rows<4, 4>(x, ldx, t, a, lda, ranks, length, out, ldo, first);
   }
   // Not 1 x 16: sixteen rows whose stride is a power of two share one set of an 8-way cache and evict each other.
-  if (t < rows) dot_rows<1, 8>(x + t * ldx, ldx, a, lda, ranks, length, out + t * ldo, ldo, first);
+  if (rows - t == 3) dot_rows<3, 8>(x + t * ldx, ldx, 3, a, lda, ranks, length, out + t * ldo, ldo, first);
+  if (rows - t == 2) dot_rows<2, 8>(x + t * ldx, ldx, 2, a, lda, ranks, length, out + t * ldo, ldo, first);
+  if (rows - t == 1) dot_rows<1, 8>(x + t * ldx, ldx, 1, a, lda, ranks, length, out + t * ldo, ldo, first);
 #elif GRAFT_LEVEL_NUMBER == 1 || !defined(GRAFT_HAS_LEVELS)
-  for (; t < rows; ++t) dot_rows<1, 4>(x + t * ldx, ldx, a, lda, ranks, length, out + t * ldo, ldo, first);
+  for (; rows - t >= 2; t += 2) dot_rows<2, 2>(x + t * ldx, ldx, 2, a, lda, ranks, length, out + t * ldo, ldo, first);
+  if (t < rows) dot_rows<1, 4>(x + t * ldx, ldx, 1, a, lda, ranks, length, out + t * ldo, ldo, first);
 #else
-  for (; t < rows; ++t) dot_rows<1, 1>(x + t * ldx, ldx, a, lda, ranks, length, out + t * ldo, ldo, first);
+  for (; t < rows; ++t) dot_rows<1, 1>(x + t * ldx, ldx, 1, a, lda, ranks, length, out + t * ldo, ldo, first);
 #endif
 }
 
-template <int = 0>
-inline void dot_many(float const* x, index_t ldx, index_t rows, float const* a, index_t lda, index_t ranks,
-                     index_t length, float* out, index_t ldo, bool first) {
-  index_t t = 0;
+/// Many rows against a packed A: as many of its ranks at a time as the first cache holds.
+template <class TX>
+void dot_many(TX const* x, index_t ldx, index_t rows, float const* a, index_t ranks, index_t length, float* out,
+              index_t ldo, bool first) {
 #if GRAFT_LEVEL_NUMBER == 2
-  for (; rows - t >= 6 && rows - t != 8; t += 6)
-    dot_rows<6, 4>(x + t * ldx, ldx, a, lda, ranks, length, out + t * ldo, ldo, first);
-  for (; rows - t >= 4; t += 4) dot_rows<4, 4>(x + t * ldx, ldx, a, lda, ranks, length, out + t * ldo, ldo, first);
+  constexpr int MT = 3;
+  constexpr int MR = 8;
 #elif GRAFT_LEVEL_NUMBER == 1 || !defined(GRAFT_HAS_LEVELS)
-  for (; rows - t >= 2; t += 2) dot_rows<2, 2>(x + t * ldx, ldx, a, lda, ranks, length, out + t * ldo, ldo, first);
+  constexpr int MT = 2;
+  constexpr int MR = 2;
+#else
+  constexpr int MT = 1;
+  constexpr int MR = 1;
 #endif
-  if (t < rows) dot_few(x + t * ldx, ldx, rows - t, a, lda, ranks, length, out + t * ldo, ldo, first);
+  constexpr int rest = MR < 4 ? 2 * MR : MR;
+  for (index_t j = 0; j < ranks; j += shrink_rank_group) {
+    index_t const some = ranks - j < shrink_rank_group ? ranks - j : shrink_rank_group;
+    index_t t = 0;
+    for (; t + MT <= rows; t += MT)
+      dot_rows<MT, MR, MT>(x + t * ldx, ldx, MT, a + j * packed_row, packed_row, some, length, out + t * ldo + j, ldo,
+                           first);
+    for (; t < rows; ++t)
+      dot_rows<1, rest>(x + t * ldx, ldx, 1, a + j * packed_row, packed_row, some, length, out + t * ldo + j, ldo,
+                        first);
+  }
 }
 
 /// Rows [t0, t1) against ranks [j0, j1) over chunk q: out[(t - t0) * ldo + (j - j0)]. `scratch` holds shrink_scratch(ranks) floats.
@@ -86,19 +120,23 @@ inline void shrink_chunk(shrink_problem const& p, index_t t0, index_t t1, index_
   for (index_t j = j0; j < j1; j += shrink_rank_step) {
     index_t const ranks = j1 - j < shrink_rank_step ? j1 - j : shrink_rank_step;
     operand const a = p.a.at(j, k0);
-    bool const direct_a = a.column == 1 && (few || a.kind == storage::fp32);
+    bool const direct_a = a.column == 1 && (few || (a.kind == storage::fp32 && t1 - t0 < shrink_packs_rows));
     if (!direct_a) pack(a, ranks, length, wa, packed_row);
     for (index_t t = t0; t < t1; t += shrink_row_step) {
       index_t const rows = t1 - t < shrink_row_step ? t1 - t : shrink_row_step;
       operand const x = p.x.at(t, k0);
+      float* const o = out + (t - t0) * ldo + (j - j0);
+      if (!direct_a && x.column == 1) {
+        typed(x, [&](auto const* xs) { dot_many(xs, x.row, t1 - t, wa, ranks, length, o, ldo, first); });
+        break;
+      }
       bool const direct_x = x.column == 1 && x.kind == storage::fp32;
       if (!direct_x) pack(x, rows, length, wx, packed_row);
       float const* const xs = direct_x ? x.as<float const>() : wx;
       index_t const ldx = direct_x ? x.row : packed_row;
-      float* const o = out + (t - t0) * ldo + (j - j0);
-      if (!direct_a) dot_many(xs, ldx, rows, wa, packed_row, ranks, length, o, ldo, first);
+      if (!direct_a) dot_many(wx, packed_row, rows, wa, ranks, length, o, ldo, first);
       else if (a.kind == storage::fp32)
-        dot_many(xs, ldx, rows, a.as<float const>(), a.row, ranks, length, o, ldo, first);
+        dot_few(xs, ldx, rows, a.as<float const>(), a.row, ranks, length, o, ldo, first);
       else if (a.kind == storage::bf16)
         dot_few(xs, ldx, rows, a.as<bfloat16 const>(), a.row, ranks, length, o, ldo, first);
       else dot_few(xs, ldx, rows, a.as<float16 const>(), a.row, ranks, length, o, ldo, first);

@@ -68,26 +68,38 @@ template <class T>
 GRAFT_INLINE void store_part(T* p, lanes a, index_t count) {
   _mm256_mask_storeu_epi16(p, static_cast<__mmask16>((1U << static_cast<unsigned>(count)) - 1U), narrow(a, T{}));
 }
-/// out[i] = tree(a[i]): 15 adds, 30 shuffles for 16 trees.
+/// What is left of two sums at distance 2 W, lane by lane: of `a` where bit W of the lane is 0, of `b` where it is 1.
+GRAFT_INLINE __m512 fold8(__m512 a, __m512 b) {
+  return _mm512_add_ps(_mm512_mask_blend_ps(0xff00, a, b), _mm512_maskz_shuffle_f32x4(0xffff, a, b, 0x4e));
+}
+GRAFT_INLINE __m512 fold4(__m512 a, __m512 b) {
+  __m512d const other = _mm512_castps_pd(_mm512_mask_blend_ps(0xf0f0, b, a));
+  return _mm512_add_ps(_mm512_mask_blend_ps(0xf0f0, a, b),
+                       _mm512_castpd_ps(_mm512_maskz_permutex_pd(0xff, other, 0x4e)));
+}
+GRAFT_INLINE __m512 fold2(__m512 a, __m512 b) {
+  __m512d const other = _mm512_maskz_shuffle_pd(0xff, _mm512_castps_pd(a), _mm512_castps_pd(b), 0x55);
+  return _mm512_add_ps(_mm512_mask_blend_ps(0xcccc, a, b), _mm512_castpd_ps(other));
+}
+GRAFT_INLINE __m512 fold1(__m512 a, __m512 b) {
+  return _mm512_add_ps(_mm512_mask_blend_ps(0xaaaa, a, b),
+                       _mm512_maskz_permute_ps(0xffff, _mm512_mask_blend_ps(0xaaaa, b, a), 0xb1));
+}
+/// out[i] = tree(a[i]): 15 adds, 15 shuffles, 22 blends for 16 trees.
 GRAFT_INLINE lanes tree16(lanes const* a) {
   __m512 s[8];
-  __m512 u[4];
-  repeat<8>([&](auto i) __attribute__((always_inline)) {  // offset 8
-    s[i] = _mm512_add_ps(_mm512_maskz_shuffle_f32x4(0xffff, a[i].v, a[i + 8].v, 0x44),
-                         _mm512_maskz_shuffle_f32x4(0xffff, a[i].v, a[i + 8].v, 0xee));
-  });
-  repeat<4>([&](auto i)
-                __attribute__((always_inline)) {  // offset 4: 128-bit parts now hold trees i, i + 8, i + 4, i + 12
-                  u[i] = _mm512_add_ps(_mm512_maskz_shuffle_f32x4(0xffff, s[i], s[i + 4], 0x88),
-                                       _mm512_maskz_shuffle_f32x4(0xffff, s[i], s[i + 4], 0xdd));
-                });
-  __m512d const p = _mm512_castps_pd(
-      _mm512_add_ps(_mm512_maskz_unpacklo_ps(0xffff, u[0], u[1]), _mm512_maskz_unpackhi_ps(0xffff, u[0], u[1])));
-  __m512d const q = _mm512_castps_pd(
-      _mm512_add_ps(_mm512_maskz_unpacklo_ps(0xffff, u[2], u[3]), _mm512_maskz_unpackhi_ps(0xffff, u[2], u[3])));
-  __m512 const r = _mm512_add_ps(_mm512_castpd_ps(_mm512_maskz_unpacklo_pd(0xff, p, q)),
-                                 _mm512_castpd_ps(_mm512_maskz_unpackhi_pd(0xff, p, q)));
-  return {_mm512_maskz_shuffle_f32x4(0xffff, r, r, 0xd8)};  // parts 0, 8, 4, 12 -> 0, 4, 8, 12
+  repeat<8>([&](auto i) __attribute__((always_inline)) { s[i] = fold8(a[i].v, a[i + 8].v); });
+  repeat<4>([&](auto i) __attribute__((always_inline)) { s[i] = fold4(s[i], s[i + 4]); });
+  repeat<2>([&](auto i) __attribute__((always_inline)) { s[i] = fold2(s[i], s[i + 2]); });
+  return {fold1(s[0], s[1])};
+}
+/// The same for eight; the other lanes of the result mean nothing.
+GRAFT_INLINE lanes tree8(lanes const* a) {
+  __m512 s[4];
+  repeat<4>([&](auto i) __attribute__((always_inline)) { s[i] = fold8(a[i].v, a[i + 4].v); });
+  repeat<2>([&](auto i) __attribute__((always_inline)) { s[i] = fold4(s[i], s[i + 2]); });
+  __m512 const r = fold2(s[0], s[1]);
+  return {_mm512_maskz_compress_ps(0x5555, _mm512_add_ps(r, _mm512_maskz_permute_ps(0xffff, r, 0xb1)))};
 }
 /// Lane l of out[k] = lane k of v[l].
 GRAFT_INLINE void transpose16(lanes* v) {
@@ -199,20 +211,18 @@ template <class T>
 GRAFT_INLINE void store(T* p, lanes x) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), narrow(x, T{}));
 }
-GRAFT_INLINE lanes tree16(lanes const* l) {
-  __m256 o[2];
-  for (int h = 0; h < 2; ++h) {
-    __m256 s[8];
-    __m256 u[4];
-    for (int i = 0; i < 8; ++i) s[i] = _mm256_add_ps(l[8 * h + i].a, l[8 * h + i].b);  // offset 8 needs no shuffle
-    for (int i = 0; i < 4; ++i)
-      u[i] = _mm256_add_ps(_mm256_permute2f128_ps(s[i], s[i + 4], 0x20), _mm256_permute2f128_ps(s[i], s[i + 4], 0x31));
-    __m256d const p = _mm256_castps_pd(_mm256_add_ps(_mm256_unpacklo_ps(u[0], u[1]), _mm256_unpackhi_ps(u[0], u[1])));
-    __m256d const q = _mm256_castps_pd(_mm256_add_ps(_mm256_unpacklo_ps(u[2], u[3]), _mm256_unpackhi_ps(u[2], u[3])));
-    o[h] = _mm256_add_ps(_mm256_castpd_ps(_mm256_unpacklo_pd(p, q)), _mm256_castpd_ps(_mm256_unpackhi_pd(p, q)));
-  }
-  return {o[0], o[1]};
+GRAFT_INLINE __m256 tree8_half(lanes const* l) {
+  __m256 s[8];
+  __m256 u[4];
+  for (int i = 0; i < 8; ++i) s[i] = _mm256_add_ps(l[i].a, l[i].b);  // offset 8 needs no shuffle
+  for (int i = 0; i < 4; ++i)
+    u[i] = _mm256_add_ps(_mm256_permute2f128_ps(s[i], s[i + 4], 0x20), _mm256_permute2f128_ps(s[i], s[i + 4], 0x31));
+  __m256d const p = _mm256_castps_pd(_mm256_add_ps(_mm256_unpacklo_ps(u[0], u[1]), _mm256_unpackhi_ps(u[0], u[1])));
+  __m256d const q = _mm256_castps_pd(_mm256_add_ps(_mm256_unpacklo_ps(u[2], u[3]), _mm256_unpackhi_ps(u[2], u[3])));
+  return _mm256_add_ps(_mm256_castpd_ps(_mm256_unpacklo_pd(p, q)), _mm256_castpd_ps(_mm256_unpackhi_pd(p, q)));
 }
+GRAFT_INLINE lanes tree16(lanes const* l) { return {tree8_half(l), tree8_half(l + 8)}; }
+GRAFT_INLINE lanes tree8(lanes const* l) { return {tree8_half(l), _mm256_setzero_ps()}; }
 /// 8 x 8, in registers.
 GRAFT_INLINE void transpose8(__m256* v) {
   __m256 t[8];
@@ -321,6 +331,11 @@ GRAFT_LANE void store(T* p, lanes const& a) {
 GRAFT_LANE lanes tree16(lanes const* a) {
   lanes r;
   for (int i = 0; i < 16; ++i) r.v[i] = tree(a[i].v);
+  return r;
+}
+GRAFT_LANE lanes tree8(lanes const* a) {
+  lanes r = {};
+  for (int i = 0; i < 8; ++i) r.v[i] = tree(a[i].v);
   return r;
 }
 GRAFT_LANE void transpose16(lanes* v) {

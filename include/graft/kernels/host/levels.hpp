@@ -32,7 +32,9 @@ namespace graft::inline GRAFT_CONTRACT::detail {
 // ---- Blocking: sizes of what is kept in caches. Bits do not depend on them. ---------------------------------------------
 
 inline constexpr index_t shrink_row_step = 12;                      // rows of x widened at a time
-inline constexpr index_t shrink_rank_step = 64;                     // ranks of A widened at a time
+inline constexpr index_t shrink_rank_step = 64;                     // ranks of A packed at a time,
+inline constexpr index_t shrink_packs_rows = 24;                    // from so many rows on; fewer read fp32 as it lies
+inline constexpr index_t shrink_rank_group = 16;                    // ranks of a packed A that the first cache holds
 inline constexpr index_t expand_row_group = 96;                     // rows of v packed at a time
 inline constexpr index_t expand_w_floats = index_t{1} << 16;        // a block of w: 256 KiB
 inline constexpr index_t expand_small_w_floats = index_t{1} << 12;  // for few rows: 16 KiB

@@ -84,7 +84,7 @@ inline void norm_rows(norm_problem const& p, index_t t0, index_t t1, float const
         if (!direct) pack(p.w.at(t0 + t, k0), some, length, wx, packed_row);
         float const* const x = direct ? p.w.at(t0 + t, k0).as<float const>() : wx;
         index_t const ldx = direct ? p.w.row : packed_row;
-        dot_many(x, ldx, some, wa, packed_row, ranks, length, u + t * r + j, r, k0 == 0);
+        dot_many(x, ldx, some, wa, ranks, length, u + t * r + j, r, k0 == 0);
         if (j == 0 && p.base.data == nullptr) self_dots(x, ldx, some, length, ww + t, k0 == 0);
       }
     }
