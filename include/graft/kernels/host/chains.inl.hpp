@@ -7,6 +7,20 @@ GRAFT_INLINE lanes finish(lanes sum, lanes y, expand_ending const& end, index_t 
   return end.delta != nullptr ? fma(load(end.delta + column), sum, y) : add(y, sum);
 }
 
+/// c[t * NV + i] <- chain of fma over `depth` terms from c[t * NV + i].
+template <int MT, int NV, class TW>
+GRAFT_INLINE void chain(float const* v, index_t vrow, index_t vcolumn, index_t depth, TW const* w, index_t ldw,
+                        lanes* c) {
+  for (index_t j = 0; j < depth; ++j) {
+    lanes b[NV];
+    repeat<NV>([&](auto i) __attribute__((always_inline)) { b[i] = load(w + j * ldw + 16 * i); });
+    repeat<MT>([&](auto t) __attribute__((always_inline)) {
+      lanes const f = splat(v[t * vrow + j * vcolumn]);
+      repeat<NV>([&](auto i) __attribute__((always_inline)) { c[t * NV + i] = fma(f, b[i], c[t * NV + i]); });
+    });
+  }
+}
+
 /// MT rows x NV vectors of 16 columns: y <- chain of fma over `depth` terms from y, or as `end` says.
 template <int MT, int NV, class TW>
 void expand_tile(float const* v, index_t vrow, index_t vcolumn, index_t depth, TW const* w, index_t ldw,
@@ -17,14 +31,7 @@ void expand_tile(float const* v, index_t vrow, index_t vcolumn, index_t depth, T
     typed(y, [&](auto* p) __attribute__((always_inline)) {
       repeat<MT * NV>([&](auto i) __attribute__((always_inline)) { c[i] = load(p + i / NV * y.row + 16 * (i % NV)); });
     });
-  for (index_t j = 0; j < depth; ++j) {
-    lanes b[NV];
-    repeat<NV>([&](auto i) __attribute__((always_inline)) { b[i] = load(w + j * ldw + 16 * i); });
-    repeat<MT>([&](auto t) __attribute__((always_inline)) {
-      lanes const f = splat(v[t * vrow + j * vcolumn]);
-      repeat<NV>([&](auto i) __attribute__((always_inline)) { c[t * NV + i] = fma(f, b[i], c[t * NV + i]); });
-    });
-  }
+  chain<MT, NV>(v, vrow, vcolumn, depth, w, ldw, c);
   typed(y, [&](auto* p) __attribute__((always_inline)) {
     if (end.from_zero())
       repeat<MT * NV>([&](auto i) __attribute__((always_inline)) {
@@ -58,6 +65,27 @@ void expand_panel(float const* v, index_t vrow, index_t vcolumn, index_t rows, i
       for (; rows - t >= 2; t += 2)
         expand_tile<2, NV>(v + t * vrow, vrow, vcolumn, depth, wi, ldw, y.at(t, 16 * i), ei);
     for (; t < rows; ++t) expand_tile<1, NV>(v + t * vrow, vrow, vcolumn, depth, wi, ldw, y.at(t, 16 * i), ei);
+  }
+}
+
+/// MT rows x all whole panels of a block whose sums start from y and are stored as they are: nothing to decide between tiles.
+template <int MT, class TY>
+void expand_panels(float const* v, index_t vrow, index_t vcolumn, index_t depth, float const* w, index_t ldw,
+                   index_t panel_floats, TY* y, index_t yrow, index_t columns) {
+  constexpr int NV = vector_tile_expand;
+  constexpr index_t line = 64 / static_cast<index_t>(sizeof(TY));
+  for (index_t p = 0; p + panel_width <= columns; p += panel_width, w += panel_floats) {
+    if (p + 3 * panel_width <= columns)  // rows of y are more streams than the hardware follows
+      repeat<MT>([&](auto t) __attribute__((always_inline)) {
+        for (index_t i = 0; i < panel_width; i += line) __builtin_prefetch(y + t * yrow + p + 2 * panel_width + i, 1);
+      });
+    for (index_t s = 0; s < panel_width; s += 16 * NV) {
+      TY* const out = y + p + s;
+      lanes c[MT * NV];
+      repeat<MT * NV>([&](auto i) __attribute__((always_inline)) { c[i] = load(out + i / NV * yrow + 16 * (i % NV)); });
+      chain<MT, NV>(v, vrow, vcolumn, depth, w + s, ldw, c);
+      repeat<MT * NV>([&](auto i) __attribute__((always_inline)) { store(out + i / NV * yrow + 16 * (i % NV), c[i]); });
+    }
   }
 }
 
@@ -101,7 +129,18 @@ inline void expand_tail(float const* v, index_t vrow, index_t vcolumn, index_t r
 template <int = 0>
 inline void expand_row_tile(float const* v, index_t vrow, index_t vcolumn, index_t rows, index_t depth,
                             expand_block const& b, operand const& y, expand_ending const& end) {
-  for (index_t c = 0; c < b.columns; c += panel_width) {
+  index_t first = 0;
+  if constexpr (row_tile_expand >= 4)
+    if (rows >= 4 && b.kind == storage::fp32 && end.is_none()) {
+      first = b.columns / panel_width * panel_width;
+      typed(y, [&](auto* out) {
+        auto const* const w = static_cast<float const*>(b.w);
+        index_t const panel = b.panel_bytes / static_cast<index_t>(sizeof(float));
+        if (rows == 6) expand_panels<6>(v, vrow, vcolumn, depth, w, b.ldw, panel, out, y.row, b.columns);
+        else expand_panels<4>(v, vrow, vcolumn, depth, w, b.ldw, panel, out, y.row, b.columns);
+      });
+    }
+  for (index_t c = first; c < b.columns; c += panel_width) {
     index_t const columns = b.columns - c < panel_width ? b.columns - c : panel_width;
     auto const* const w = static_cast<std::byte const*>(b.w) + c / panel_width * b.panel_bytes;
     operand const yc = y.at(0, c);

@@ -188,6 +188,7 @@ struct expand_ending {
   float const* delta;
   float const* result;
   [[nodiscard]] GRAFT_FN bool from_zero() const { return more || delta != nullptr; }
+  [[nodiscard]] GRAFT_FN bool is_none() const { return !from_zero() && result == nullptr; }
   [[nodiscard]] GRAFT_FN expand_ending at(index_t column) const {
     return {more, delta == nullptr ? nullptr : delta + column, result == nullptr ? nullptr : result + column};
   }
