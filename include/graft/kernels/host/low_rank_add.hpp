@@ -24,7 +24,7 @@ template <class F> concept host_factor = std::is_same_v<F, none_t> || kernels::h
 inline namespace GRAFT_TARGET {
 
 /// Rows whose v is kept at a time: enough to pay for packing w.
-inline constexpr index_t low_rank_row_block = 192;
+inline constexpr index_t low_rank_row_block = 576;
 
 /// Factors as host bodies take them: fp32, side by side, or null.
 struct fp32_factors {
