@@ -4,7 +4,9 @@
 #pragma once
 
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <limits>
 #include <string_view>
 #include <type_traits>
@@ -92,6 +94,12 @@ struct gate_codes {
   index_t step = 0;
   GRAFT_FN void set(index_t t, gate_fault fault) const {
     if (code != nullptr) code[t * step] = static_cast<std::int32_t>(fault);
+  }
+  void set_right(index_t t, index_t count) const {
+    if (code == nullptr) return;
+    if (step == 1) std::memset(code + t, 0, sizeof(std::int32_t) * static_cast<std::size_t>(count));
+    else
+      for (index_t i = t; i < t + count; ++i) set(i, gate_fault::right);
   }
 };
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Gates of fp32 rows for one instruction set. Sixteen rows side by side: a logit of each sinks into sorted lists of k. Few rows, one by
-// one: a maximum a block of sixteen logits, and k times the largest maximum, its first block, its first lane. Included once per level by levels.hpp, after convert.inl.hpp.
+// Gates of fp32 rows for one instruction set. Sixty-four rows go together: the k-th largest of sixteen maxima of a row bounds its
+// choices, the few logits that reach it are put into sorted lists, sixteen rows side by side. Few rows, rows with a fault and rows of
+// which too many logits reach the bound, one by one: a maximum a block of sixteen logits, and k times the largest maximum, its first
+// block, its first lane. Included once per level by levels.hpp, after convert.inl.hpp.
 namespace graft::inline GRAFT_CONTRACT::detail::inline GRAFT_TARGET::GRAFT_LEVEL {
 
 /// The sum over all of e^((z - most) rate): sixteen lanes and a tree per 512, these in order.
@@ -110,117 +112,350 @@ GRAFT_INLINE void gate_row(gate_problem const& p, index_t t, float const* z, std
   for (index_t s = 0; s < p.k; ++s) write_choice(p, t, s, id[s], p.scale * chosen[s]);
 }
 
-/// The sum over all of sixteen rows, e^((z - most) rate) with z[E, 16]: the sixteen lanes of each row lie in sixteen vectors.
-GRAFT_INLINE lanes sums_of_exponentials(float const* z, index_t count, lanes most, lanes rate) {
-  lanes const below = mul(most, splat(-1.0F));
-  lanes sum = zero();
-  for (index_t k0 = 0; k0 < count; k0 += kernels::chunk) {
-    lanes part[16];
-    for (auto& l : part) l = zero();
-    for (index_t k = k0; k < count && k < k0 + kernels::chunk; k += 16) {
-      index_t const last = count - k < 16 ? count - k : 16;
-      for (index_t l = 0; l < last; ++l)
-        part[l] = add(part[l], exponential(mul(add(load(z + 16 * (k + l)), below), rate)));
+/// Sorted lists of the K largest numbers of each lane and what they are called; equals keep their order.
+template <int K>
+struct choice_lists {
+  lanes value[K];
+  order_lanes id[K];
+
+  GRAFT_INLINE void begin() {
+    repeat<K>([&](auto s) __attribute__((always_inline)) {
+      value[s] = splat(-std::numeric_limits<float>::infinity());
+      id[s] = splat_key(0);
+    });
+  }
+  GRAFT_INLINE void insert(lanes z) {
+    repeat<K - 1>([&](auto s) __attribute__((always_inline)) {
+      constexpr int at = K - 1 - decltype(s)::value;
+      value[at] = larger(value[at], smaller(value[at - 1], z));
+    });
+    value[0] = larger(value[0], z);
+  }
+  GRAFT_INLINE void insert(lanes z, order_lanes number) {
+    lane_mask over[K];
+    repeat<K>([&](auto s) __attribute__((always_inline)) { over[s] = above(z, value[s]); });
+    repeat<K - 1>([&](auto s) __attribute__((always_inline)) {
+      constexpr int at = K - 1 - decltype(s)::value;
+      id[at] = choose(over[at - 1], id[at - 1], choose(over[at], number, id[at]));
+    });
+    id[0] = choose(over[0], number, id[0]);
+    insert(z);
+  }
+};
+
+/// Rows that go through the steps of selection together, so that the next ones' are under way while one's wait: the rows past the
+/// last are the first again. Lists of K choices of each, and a bit for each row that is left to `gate_row`.
+template <int K>
+struct gate_group {
+  static constexpr index_t rows = 64;
+  static constexpr index_t room = 2 * K + 4;  // candidates of a row
+  float const* first;
+  index_t step;
+  index_t experts;
+  index_t vectors;  // of a row
+  index_t live;     // lanes of the last one
+  std::uint64_t slow = 0;
+  float value[K * rows];
+  std::int32_t id[K * rows];
+
+  [[nodiscard]] GRAFT_INLINE float const* row(index_t l) const { return first + l * step; }
+  [[nodiscard]] GRAFT_INLINE lanes last_of(float const* r) const { return load_masked(r + 16 * (vectors - 1), live); }
+  GRAFT_INLINE void leave(index_t tile, unsigned which) {
+    slow |= std::uint64_t{which} << static_cast<unsigned>(16 * tile);
+  }
+  GRAFT_INLINE void put(index_t tile, choice_lists<K> const& list) {
+    repeat<K>([&](auto s) __attribute__((always_inline)) {
+      store(value + s * rows + 16 * tile, list.value[s]);
+      store_keys(id + s * rows + 16 * tile, list.id[s]);
+    });
+  }
+};
+
+/// Lane l of out[i]: the largest logit of row l of a tile among those that are i of 16. With a NaN, or infinities of both signs, or
+/// sums that overflow, false.
+template <int K>
+GRAFT_INLINE bool look_at_tile(gate_group<K> const& g, index_t tile, lanes* out) {
+  lanes all = zero();
+  if (g.vectors == 1)
+    repeat<16>([&](auto l) __attribute__((always_inline)) {
+      out[l] = g.last_of(g.row(16 * tile + l));
+      all = add(all, out[l]);
+    });
+  else
+    for (index_t l = 0; l < 16; ++l) {
+      float const* const row = g.row(16 * tile + l);
+      lanes largest = g.last_of(row);
+      lanes sum = largest;
+      index_t e = 0;
+      for (; e + 64 <= g.experts; e += 64) {
+        lanes const a = load(row + e);
+        lanes const b = load(row + e + 16);
+        lanes const c = load(row + e + 32);
+        lanes const d = load(row + e + 48);
+        largest = larger(largest, larger(larger(a, b), larger(c, d)));
+        sum = add(sum, add(add(a, b), add(c, d)));
+      }
+      for (; e + 16 <= g.experts; e += 16) {
+        lanes const x = load(row + e);
+        largest = larger(largest, x);
+        sum = add(sum, x);
+      }
+      out[l] = largest;
+      all = add(all, sum);
     }
-    for (int offset = 8; offset > 0; offset /= 2)
-      for (int l = 0; l < offset; ++l) part[l] = add(part[l], part[l + offset]);
-    sum = k0 == 0 ? part[0] : add(sum, part[0]);
+  transpose16(out);
+  constexpr float infinite = std::numeric_limits<float>::infinity();
+  if (bits_of(above(all, splat(-infinite))) == 0xffff) return true;
+  float each[16];
+  store(each, all);
+  for (float const e : each)
+    if (e != e) return false;
+  return true;
+}
+
+/// Which of the first 64 logits are at least `bound`, or NaN.
+GRAFT_INLINE std::uint64_t reaching_of(float const* z, index_t count, lanes bound) {
+  lanes x[4];
+  if (count >= 64) {
+    repeat<4>([&](auto i) __attribute__((always_inline)) { x[i] = load(z + 16 * i); });
+    return reaching(x, bound);
+  }
+  repeat<4>([&](auto i) __attribute__((always_inline)) {
+    index_t const left = count - 16 * i;
+    x[i] = load_masked(z + 16 * i, left < 0 ? 0 : left < 16 ? left : 16);
+  });
+  return reaching(x, bound) & ((std::uint64_t{1} << static_cast<unsigned>(count)) - 1);
+}
+
+/// Candidates of the rows of a group, in the order of their numbers; -inf past the last.
+template <int K>
+struct gate_candidates {
+  static constexpr index_t slots = gate_group<K>::room + K;
+  float value[slots * gate_group<K>::rows];
+  std::int32_t id[slots * gate_group<K>::rows];
+};
+/// Logits that are at least least[row]: k or more. Returns how many a row has at most. A function of its own: it needs all registers.
+template <int K, bool OneWord>
+__attribute__((noinline)) index_t find_candidates(gate_group<K>& g, index_t k, index_t tiles, float const* least,
+                                                  gate_candidates<K>& out) {
+  constexpr index_t rows = gate_group<K>::rows;
+  constexpr index_t room = gate_group<K>::room;
+  constexpr float masked = -std::numeric_limits<float>::infinity();
+  for (index_t i = 0; i < room * rows; i += 16) {
+    store(out.value + i, splat(masked));
+    store_keys(out.id + i, splat_key(0));
+  }
+  // Slots are written without asking whether there is another candidate, as far as there mostly is.
+  constexpr index_t each = K > 4 ? 4 : 0;
+  index_t const sure = OneWord ? (K <= 2 ? K : k) : each;
+  index_t deepest = k;
+  for (index_t l = 0; l < 16 * tiles; ++l) {
+    float const* const row = g.row(l);
+    lanes const bound = splat(least[l]);
+    float* const value = out.value + l;
+    std::int32_t* const id = out.id + l;
+    index_t n = 0;
+    for (index_t e0 = 0; e0 < g.experts && n <= room; e0 += 64) {
+      index_t const count = g.experts - e0;
+      std::uint64_t const last = std::uint64_t{1} << (count < 64 ? static_cast<unsigned>(count - 1) : 63U);
+      std::uint64_t word = reaching_of(row + e0, count, bound);
+      index_t const found = __builtin_popcountll(word);
+      auto const put = [&](index_t s) __attribute__((always_inline)) {
+        index_t const e = e0 + __builtin_ctzll(OneWord ? word : word | last);
+        id[s * rows] = static_cast<std::int32_t>(e);
+        value[s * rows] = row[e];
+        word &= word - 1;
+      };
+      for (index_t i = 0; i < sure; ++i) put(n + i);
+      for (index_t i = sure; i < found && n + i < room; ++i) put(n + i);
+      n += found;
+      if constexpr (OneWord) break;
+    }
+    if (n > room) {
+      g.slow |= std::uint64_t{1} << static_cast<unsigned>(l);
+      continue;
+    }
+    if constexpr (!OneWord)
+      for (index_t i = 0; i < sure; ++i) value[(n + i) * rows] = masked;
+    if (n > deepest) deepest = n;
+  }
+  return deepest;
+}
+
+/// The lists of a group. At least k logits reach the k-th largest of the maxima of a row's lanes, and what does not is no choice.
+template <int K>
+GRAFT_INLINE void select_choices(gate_group<K>& g, index_t k, index_t tiles) {
+  constexpr float infinite = std::numeric_limits<float>::infinity();
+  constexpr index_t rows = gate_group<K>::rows;
+  float least[rows];
+  for (index_t tile = 0; tile < tiles; ++tile) {
+    lanes most[16];
+    if (!look_at_tile(g, tile, most)) {
+      g.leave(tile, 0xffff);
+      for (lanes& m : most) m = splat(-infinite);
+    }
+    choice_lists<K> list;
+    list.begin();
+    if (g.vectors == 1) {
+      for (index_t e = 0; e < g.experts; ++e) list.insert(most[e], splat_key(static_cast<std::int32_t>(e)));
+      g.put(tile, list);
+    } else {
+      for (index_t l = 0; l < 16; ++l) list.insert(most[l]);
+      store(least + 16 * tile, list.value[k - 1]);
+    }
+  }
+  if (g.vectors > 1) {
+    gate_candidates<K> found;
+    index_t const deepest = g.experts <= 64 ? find_candidates<K, true>(g, k, tiles, least, found)
+                                            : find_candidates<K, false>(g, k, tiles, least, found);
+    for (index_t tile = 0; tile < tiles; ++tile) {
+      choice_lists<K> list;
+      list.begin();
+      for (index_t s = 0; s < deepest; ++s)
+        list.insert(load(found.value + s * rows + 16 * tile), load_keys(found.id + s * rows + 16 * tile));
+      g.put(tile, list);
+    }
+  }
+  for (index_t tile = 0; tile < tiles; ++tile)
+    g.leave(tile, 0xffffU & ~(bits_of(above(load(g.value + (k - 1) * rows + 16 * tile), splat(-infinite))) &
+                              bits_of(above(splat(infinite), load(g.value + 16 * tile)))));
+}
+
+/// Of the rows of a tile, the sum over all of e^((z - most) rate).
+template <int K>
+GRAFT_INLINE lanes sums_of_exponentials(gate_group<K> const& g, index_t tile, float const* most, float rate) {
+  constexpr index_t step = kernels::chunk / 16;
+  lanes sum = zero();
+  for (index_t first = 0; first < g.vectors; first += step) {
+    index_t const last = g.vectors - first < step ? g.vectors : first + step;
+    lanes part[16];
+    for (index_t l = 0; l < 16; ++l) {
+      float const* const row = g.row(16 * tile + l);
+      lanes const below = splat(-most[l]);
+      auto const of = [&](lanes x)
+                          __attribute__((always_inline)) { return exponential(mul(add(x, below), splat(rate))); };
+      lanes all = zero();
+      for (index_t v = first; v < last && v + 1 < g.vectors; ++v) all = add(all, of(load(row + 16 * v)));
+      if (last == g.vectors)
+        all = add(all, first_lanes(of(load_part(row + 16 * (last - 1), g.live)), static_cast<int>(g.live)));
+      part[l] = all;
+    }
+    sum = first == 0 ? tree16(part) : add(sum, tree16(part));
   }
   return sum;
 }
 
-/// Sorted lists of the k largest keys of each lane of z[E, 16], and their numbers: every logit sinks into them. K: k, known so that
-/// the lists stay in registers, or 0. Returns the largest magnitudes.
+/// Weights in place of the values of the lists.
 template <int K>
-GRAFT_INLINE order_lanes sink(float const* z, index_t experts, index_t k, order_lanes* top, order_lanes* id) {
-  constexpr int room = K == 0 ? static_cast<int>(gate_host_choices) : K;
-  order_lanes t[room];
-  order_lanes n[room];
-  auto const each = [&](auto const& f) __attribute__((always_inline)) {
-    if constexpr (K == 0)
-      for (index_t s = 0; s < k; ++s) f(s);
-    else repeat<K>(f);
-  };
-  each([&](auto s) __attribute__((always_inline)) {
-    t[s] = splat_key(no_key<std::int32_t>);
-    n[s] = splat_key(0);
-  });
-  order_lanes magnitude = splat_key(0);
-  for (index_t e = 0; e < experts; ++e) {
-    lanes const logits = load(z + 16 * e);
-    magnitude = larger(magnitude, magnitude_keys(logits));
-    order_lanes candidate = keys_of(logits);
-    if constexpr (K == 0 || K > 2)
-      if (!any_greater(candidate, t[K == 0 ? k - 1 : K - 1])) continue;
-    order_lanes number = splat_key(static_cast<std::int32_t>(e));
-    lane_mask moved;
-    clear(moved);
-    each([&](auto s) __attribute__((always_inline)) { exchange(t[s], n[s], candidate, number, moved); });
+GRAFT_INLINE void weigh_choices(gate_problem const& p, gate_group<K>& g, index_t tiles) {
+  constexpr index_t rows = gate_group<K>::rows;
+  lanes const rate = splat(p.rate);
+  for (index_t tile = 0; tile < tiles; ++tile) {
+    float* const value = g.value + 16 * tile;
+    lanes u[K];
+    lanes const below = mul(load(value), splat(-1.0F));
+    u[0] = splat(1.0F);  // e^0
+    repeat<K - 1>([&](auto s) __attribute__((always_inline)) {
+      u[s + 1] = exponential(mul(add(load(value + (s + 1) * rows), below), rate));
+    });
+    if (p.sums_over_all) {
+      lanes const all = sums_of_exponentials(g, tile, value, p.rate);
+      repeat<K>([&](auto s) __attribute__((always_inline)) { u[s] = divide(u[s], all); });
+    }
+    if (p.renormalize) {
+      lanes sum = zero();
+      repeat<K>([&](auto s) __attribute__((always_inline)) {
+        if (s < p.k) sum = add(sum, u[s]);
+      });
+      sum = add(sum, splat(p.epsilon));
+      repeat<K>([&](auto s) __attribute__((always_inline)) { u[s] = divide(u[s], sum); });
+    }
+    repeat<K>([&](auto s) __attribute__((always_inline)) { store(value + s * rows, mul(u[s], splat(p.scale))); });
   }
-  each([&](auto s) __attribute__((always_inline)) {
-    top[s] = t[s];
-    id[s] = n[s];
-  });
-  return magnitude;
 }
 
-/// Rows [t0, t0 + count), at most sixteen, their logits in z[E, 16].
-GRAFT_INLINE void gate_tile(gate_problem const& p, index_t t0, index_t count, float const* z) {
-  order_lanes top[gate_host_choices];
-  order_lanes id[gate_host_choices];
-  order_lanes const magnitude = p.k == 1   ? sink<1>(z, p.experts, p.k, top, id)
-                                : p.k == 2 ? sink<2>(z, p.experts, p.k, top, id)
-                                : p.k == 4 ? sink<4>(z, p.experts, p.k, top, id)
-                                : p.k == 8 ? sink<8>(z, p.experts, p.k, top, id)
-                                           : sink<0>(z, p.experts, p.k, top, id);
-  lanes const most = numbers_of(top[0]);
-  lanes const rate = splat(p.rate);
-  lanes const below = mul(most, splat(-1.0F));
-  lanes weight[gate_host_choices];
-  for (index_t s = 0; s < p.k; ++s) weight[s] = exponential(mul(add(numbers_of(top[s]), below), rate));
-  if (p.sums_over_all) {
-    lanes const all = sums_of_exponentials(z, p.experts, most, rate);
-    for (index_t s = 0; s < p.k; ++s) weight[s] = divide(weight[s], all);
+template <int K>
+GRAFT_INLINE void write_choices(gate_problem const& p, index_t t0, index_t count, gate_group<K> const& g) {
+  constexpr index_t rows = gate_group<K>::rows;
+  bool const plain = p.weights.kind == storage::fp32 && p.weights.column == 1 && !p.wide_ids && p.id_column == 1;
+  bool const pairs = plain && p.k == 2 && p.weights.row == 2 && p.id_row == 2;
+  auto* const ids = static_cast<std::int32_t*>(p.ids) + t0 * p.id_row;
+  float* const weights = p.weights.as<float>() + t0 * p.weights.row;
+  for (index_t first = 0; first < count; first += 16) {
+    index_t const some = count - first < 16 ? count - first : 16;
+    auto const slow = static_cast<unsigned>(g.slow >> static_cast<unsigned>(first)) & 0xffffU;
+    float const* const value = g.value + first;
+    std::int32_t const* const id = g.id + first;
+    if constexpr (K == 2)
+      if (pairs && some == 16 && slow == 0) {
+        store_pairs(ids + 2 * first, load_keys(id), load_keys(id + rows));
+        store_pairs(weights + 2 * first, load(value), load(value + rows));
+        continue;
+      }
+    if (plain && slow == 0) {
+      lanes w[16];
+      lanes e[16];
+      for (index_t s = 0; s < 16; ++s) {
+        w[s] = s < K ? load(value + s * rows) : zero();
+        e[s] = s < K ? lanes_of(load_keys(id + s * rows)) : zero();
+      }
+      transpose16(w);
+      transpose16(e);
+      for (index_t l = 0; l < some; ++l) {
+        store_part(weights + (first + l) * p.weights.row, w[l], p.k);
+        store_part_of_keys(ids + (first + l) * p.id_row, e[l], p.k);
+      }
+      continue;
+    }
+    for (index_t l = 0; l < some; ++l)
+      if ((slow >> static_cast<unsigned>(l) & 1U) == 0)
+        for (index_t s = 0; s < p.k; ++s) write_choice(p, t0 + first + l, s, id[s * rows + l], value[s * rows + l]);
   }
-  if (p.renormalize) {
-    lanes sum = zero();
-    for (index_t s = 0; s < p.k; ++s) sum = add(sum, weight[s]);
-    sum = add(sum, splat(p.epsilon));
-    for (index_t s = 0; s < p.k; ++s) weight[s] = divide(weight[s], sum);
+}
+
+/// Rows [t0, t0 + count), at most 64. Bits of the result: rows that are left.
+template <int K>
+inline std::uint64_t gate_rows_together(gate_problem const& p, index_t t0, index_t count, float* scratch) {
+  index_t const ld = (p.experts + 15) / 16 * 16;
+  index_t const tiles = (count + 15) / 16;
+  bool const direct = p.logits.kind == storage::fp32 && p.logits.column == 1 && count % 16 == 0;
+  gate_group<K> g;
+  g.first = direct ? p.logits.at(t0, 0).as<float const>() : scratch;
+  g.step = direct ? p.logits.row : ld;
+  g.experts = p.experts;
+  g.vectors = ld / 16;
+  g.live = p.experts - ld + 16;
+  if (!direct) {
+    pack<>(p.logits.at(t0, 0), count, p.experts, scratch, ld);
+    for (index_t l = count; l < 16 * tiles; ++l)
+      std::memcpy(scratch + l * ld, scratch, sizeof(float) * static_cast<std::size_t>(ld));
   }
-  std::int32_t ids[16 * gate_host_choices];
-  float weights[16 * gate_host_choices];
-  std::int32_t largest[16];
-  std::int32_t sizes[16];
-  store_keys(largest, top[0]);
-  store_keys(sizes, magnitude);
-  for (index_t s = 0; s < p.k; ++s) {
-    store_keys(ids + 16 * s, id[s]);
-    store(weights + 16 * s, mul(weight[s], splat(p.scale)));
-  }
-  for (index_t l = 0; l < count; ++l) {
-    gate_fault const fault = fault_of(sizes[l], largest[l]);
-    p.codes.set(t0 + l, fault);
-    bool const right = fault == gate_fault::right;
-    for (index_t s = 0; s < p.k; ++s)
-      write_choice(p, t0 + l, s, right ? ids[16 * s + l] : -1, right ? weights[16 * s + l] : 0.0F);
-  }
+  select_choices(g, p.k, tiles);
+  weigh_choices(p, g, tiles);
+  write_choices(p, t0, count, g);
+  return g.slow;
 }
 
 /// Rows [first, last); scratch of gate_scratch(experts) floats.
 template <int = 0>
 inline void gate_rows(gate_problem const& p, index_t first, index_t last, float* scratch) {
   index_t const ld = (p.experts + 15) / 16 * 16;
-  auto* const key = reinterpret_cast<std::int32_t*>(scratch + 16 * ld);
-  for (index_t t = first; t < last;) {
-    index_t const count = last - t < 16 ? last - t : 16;
-    if (count >= gate_tile_rows) {
-      pack<>(p.logits.at(t, 0).transposed(), p.experts, count, scratch, 16);
-      gate_tile(p, t, count, scratch);
-      t += count;
-    } else {
-      pack<>(p.logits.at(t, 0), 1, p.experts, scratch, ld);
-      gate_row(p, t++, scratch, key, key + ld);
+  auto* const key = reinterpret_cast<std::int32_t*>(scratch + gate_group_rows * ld);
+  for (index_t t = first; t < last; t += gate_group_rows) {
+    index_t const count = last - t < gate_group_rows ? last - t : gate_group_rows;
+    std::uint64_t slow = ~std::uint64_t{0};
+    if (count >= gate_tile_rows && p.k <= 16 && p.experts <= gate_group_experts)
+      slow = p.k == 1   ? gate_rows_together<1>(p, t, count, scratch)
+             : p.k == 2 ? gate_rows_together<2>(p, t, count, scratch)
+             : p.k <= 4 ? gate_rows_together<4>(p, t, count, scratch)
+             : p.k <= 8 ? gate_rows_together<8>(p, t, count, scratch)
+                        : gate_rows_together<16>(p, t, count, scratch);
+    p.codes.set_right(t, count);
+    if (count < gate_group_rows) slow &= (std::uint64_t{1} << static_cast<unsigned>(count)) - 1;
+    for (; slow != 0; slow &= slow - 1) {
+      index_t const at = t + __builtin_ctzll(slow);
+      pack<>(p.logits.at(at, 0), 1, p.experts, scratch, ld);
+      gate_row(p, at, scratch, key, key + ld);
     }
   }
 }

@@ -76,12 +76,14 @@ inline constexpr index_t norm_rank_step = 8;
   return 16 * (terms == 0 ? size * size + 2 * size : 3 * size * size);
 }
 
-/// Choices that host bodies of gates have room for, and rows that are worth taking side by side.
+/// Choices that host bodies of gates have room for, rows that go together, and how many are worth it.
 inline constexpr index_t gate_host_choices = 64;
+inline constexpr index_t gate_group_rows = 64;
+inline constexpr index_t gate_group_experts = 4096;
 inline constexpr index_t gate_tile_rows = 5;
-/// Floats of scratch of `gate_rows`: sixteen rows, keys of a row, and maxima of its blocks.
+/// Floats of scratch of `gate_rows`: rows, keys of a row, and maxima of its blocks.
 [[nodiscard]] constexpr index_t gate_scratch(index_t experts) {
-  return 17 * ((experts + 15) / 16 * 16) + (experts + 255) / 256 * 16;
+  return (gate_group_rows + 1) * ((experts + 15) / 16 * 16) + (experts + 255) / 256 * 16;
 }
 
 /// A block of columns of w, ready to be streamed.

@@ -42,26 +42,42 @@ GRAFT_INLINE order_lanes first_keys(order_lanes a, int count, std::int32_t other
 GRAFT_INLINE lanes first_lanes(lanes a, int count) {
   return {_mm512_maskz_mov_ps(static_cast<__mmask16>((1U << static_cast<unsigned>(count)) - 1U), a.v)};
 }
-GRAFT_INLINE lanes numbers_of(order_lanes k) {
-  __m512i const v = _mm512_mask_xor_epi32(k.v, _mm512_movepi32_mask(k.v), k.v, _mm512_set1_epi32(0x7fffffff));
-  return {_mm512_castsi512_ps(v)};
+/// The first `count` of sixteen; the others are -inf.
+GRAFT_INLINE lanes load_masked(float const* p, index_t count) {
+  return {_mm512_mask_loadu_ps(_mm512_set1_ps(-std::numeric_limits<float>::infinity()),
+                               static_cast<__mmask16>((1U << static_cast<unsigned>(count)) - 1U), p)};
 }
-GRAFT_INLINE bool any_greater(order_lanes a, order_lanes b) { return _mm512_cmpgt_epi32_mask(a.v, b.v) != 0; }
-/// Where the candidate's key is greater, or has been before (`moved`), it and its number change places with what is there: what it
-/// has displaced comes before its equals.
+/// Of numbers that are no NaN.
+GRAFT_INLINE lanes larger(lanes a, lanes b) { return {_mm512_maskz_max_ps(0xffff, a.v, b.v)}; }
+GRAFT_INLINE lanes smaller(lanes a, lanes b) { return {_mm512_maskz_min_ps(0xffff, a.v, b.v)}; }
 struct lane_mask {
   __mmask16 m;
 };
-GRAFT_INLINE void clear(lane_mask& moved) { moved.m = 0; }
-GRAFT_INLINE void exchange(order_lanes& key, order_lanes& id, order_lanes& candidate, order_lanes& number,
-                           lane_mask& moved) {
-  moved.m = static_cast<__mmask16>(moved.m | _mm512_cmpgt_epi32_mask(candidate.v, key.v));
-  __m512i const greater = _mm512_maskz_max_epi32(0xffff, candidate.v, key.v);
-  candidate.v = _mm512_maskz_min_epi32(0xffff, candidate.v, key.v);
-  key.v = greater;
-  __m512i const before = id.v;
-  id.v = _mm512_mask_mov_epi32(before, moved.m, number.v);
-  number.v = _mm512_mask_mov_epi32(number.v, moved.m, before);
+GRAFT_INLINE lane_mask above(lanes a, lanes b) { return {_mm512_cmp_ps_mask(a.v, b.v, _CMP_GT_OQ)}; }
+GRAFT_INLINE order_lanes choose(lane_mask which, order_lanes yes, order_lanes no) {
+  return {_mm512_mask_mov_epi32(no.v, which.m, yes.v)};
+}
+GRAFT_INLINE unsigned bits_of(lane_mask a) { return a.m; }
+/// Bit 16 i + l: lane l of a[i] is not below that of `least`.
+GRAFT_INLINE std::uint64_t reaching(lanes const* a, lanes least) {
+  auto const at = [&](int i)
+                      __attribute__((always_inline)) { return _mm512_cmp_ps_mask(a[i].v, least.v, _CMP_NLT_UQ); };
+  return _cvtmask64_u64(_mm512_kunpackd(_mm512_kunpackw(at(3), at(2)), _mm512_kunpackw(at(1), at(0))));
+}
+GRAFT_INLINE lanes lanes_of(order_lanes a) { return {_mm512_castsi512_ps(a.v)}; }
+GRAFT_INLINE void store_part_of_keys(std::int32_t* p, lanes a, index_t count) {
+  _mm512_mask_storeu_epi32(p, static_cast<__mmask16>((1U << static_cast<unsigned>(count)) - 1U),
+                           _mm512_castps_si512(a.v));
+}
+/// to[2 l], to[2 l + 1] = a, b at lane l.
+GRAFT_INLINE void store_pairs(std::int32_t* to, order_lanes a, order_lanes b) {
+  __m512i const low = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+  __m512i const high = _mm512_add_epi32(low, _mm512_set1_epi32(8));
+  _mm512_storeu_si512(to, _mm512_maskz_permutex2var_epi32(0xffff, a.v, low, b.v));
+  _mm512_storeu_si512(to + 16, _mm512_maskz_permutex2var_epi32(0xffff, a.v, high, b.v));
+}
+GRAFT_INLINE void store_pairs(float* to, lanes a, lanes b) {
+  store_pairs(reinterpret_cast<std::int32_t*>(to), {_mm512_castps_si512(a.v)}, {_mm512_castps_si512(b.v)});
 }
 /// portable_exp for numbers that are no NaN.
 GRAFT_INLINE lanes exponential(lanes x) {
@@ -147,32 +163,57 @@ GRAFT_INLINE lanes first_lanes(lanes x, int count) {
   return {_mm256_and_ps(x.a, _mm256_castsi256_ps(_mm256_cmpgt_epi32(n, numbered(0)))),
           _mm256_and_ps(x.b, _mm256_castsi256_ps(_mm256_cmpgt_epi32(n, numbered(8))))};
 }
-GRAFT_INLINE __m256 numbers_of_half(__m256i v) {
-  return _mm256_castsi256_ps(_mm256_xor_si256(v, _mm256_srli_epi32(_mm256_srai_epi32(v, 31), 1)));
+GRAFT_INLINE lanes load_masked(float const* p, index_t count) {
+  __m256i const n = _mm256_set1_epi32(static_cast<int>(count));
+  __m256 const masked = _mm256_set1_ps(-std::numeric_limits<float>::infinity());
+  __m256i const low = _mm256_cmpgt_epi32(n, numbered(0));
+  __m256i const high = _mm256_cmpgt_epi32(n, numbered(8));
+  return {_mm256_blendv_ps(masked, _mm256_maskload_ps(p, low), _mm256_castsi256_ps(low)),
+          _mm256_blendv_ps(masked, _mm256_maskload_ps(p + 8, high), _mm256_castsi256_ps(high))};
 }
-GRAFT_INLINE lanes numbers_of(order_lanes k) { return {numbers_of_half(k.a), numbers_of_half(k.b)}; }
-GRAFT_INLINE bool any_greater(order_lanes x, order_lanes y) {
-  __m256i const m = _mm256_or_si256(_mm256_cmpgt_epi32(x.a, y.a), _mm256_cmpgt_epi32(x.b, y.b));
-  return _mm256_movemask_epi8(m) != 0;
-}
+GRAFT_INLINE lanes larger(lanes x, lanes y) { return {_mm256_max_ps(x.a, y.a), _mm256_max_ps(x.b, y.b)}; }
+GRAFT_INLINE lanes smaller(lanes x, lanes y) { return {_mm256_min_ps(x.a, y.a), _mm256_min_ps(x.b, y.b)}; }
 struct lane_mask {
-  __m256i a;
-  __m256i b;
+  __m256 a;
+  __m256 b;
 };
-GRAFT_INLINE void clear(lane_mask& moved) { moved.a = moved.b = _mm256_setzero_si256(); }
-GRAFT_INLINE void exchange_half(__m256i& key, __m256i& id, __m256i& candidate, __m256i& number, __m256i& moved) {
-  moved = _mm256_or_si256(moved, _mm256_cmpgt_epi32(candidate, key));
-  __m256i const greater = _mm256_max_epi32(candidate, key);
-  candidate = _mm256_min_epi32(candidate, key);
-  key = greater;
-  __m256i const before = id;
-  id = _mm256_blendv_epi8(before, number, moved);
-  number = _mm256_blendv_epi8(number, before, moved);
+GRAFT_INLINE lane_mask above(lanes x, lanes y) {
+  return {_mm256_cmp_ps(x.a, y.a, _CMP_GT_OQ), _mm256_cmp_ps(x.b, y.b, _CMP_GT_OQ)};
 }
-GRAFT_INLINE void exchange(order_lanes& key, order_lanes& id, order_lanes& candidate, order_lanes& number,
-                           lane_mask& moved) {
-  exchange_half(key.a, id.a, candidate.a, number.a, moved.a);
-  exchange_half(key.b, id.b, candidate.b, number.b, moved.b);
+GRAFT_INLINE order_lanes choose(lane_mask which, order_lanes yes, order_lanes no) {
+  return {_mm256_blendv_epi8(no.a, yes.a, _mm256_castps_si256(which.a)),
+          _mm256_blendv_epi8(no.b, yes.b, _mm256_castps_si256(which.b))};
+}
+GRAFT_INLINE unsigned bits_of(lane_mask x) {
+  return static_cast<unsigned>(_mm256_movemask_ps(x.a)) | static_cast<unsigned>(_mm256_movemask_ps(x.b)) << 8U;
+}
+GRAFT_INLINE std::uint64_t reaching(lanes const* x, lanes least) {
+  std::uint64_t word = 0;
+  for (int i = 0; i < 4; ++i)
+    word |= std::uint64_t{bits_of(
+                {_mm256_cmp_ps(x[i].a, least.a, _CMP_NLT_UQ), _mm256_cmp_ps(x[i].b, least.b, _CMP_NLT_UQ)})}
+            << static_cast<unsigned>(16 * i);
+  return word;
+}
+GRAFT_INLINE lanes lanes_of(order_lanes x) { return {_mm256_castsi256_ps(x.a), _mm256_castsi256_ps(x.b)}; }
+GRAFT_INLINE void store_part_of_keys(std::int32_t* p, lanes x, index_t count) {
+  __m256i const n = _mm256_set1_epi32(static_cast<int>(count));
+  _mm256_maskstore_epi32(p, _mm256_cmpgt_epi32(n, numbered(0)), _mm256_castps_si256(x.a));
+  _mm256_maskstore_epi32(p + 8, _mm256_cmpgt_epi32(n, numbered(8)), _mm256_castps_si256(x.b));
+}
+GRAFT_INLINE void store_pairs(std::int32_t* to, order_lanes x, order_lanes y) {
+  auto const half = [](std::int32_t* p, __m256i a, __m256i b) __attribute__((always_inline)) {
+    __m256i const low = _mm256_unpacklo_epi32(a, b);
+    __m256i const high = _mm256_unpackhi_epi32(a, b);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm256_permute2x128_si256(low, high, 0x20));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p + 8), _mm256_permute2x128_si256(low, high, 0x31));
+  };
+  half(to, x.a, y.a);
+  half(to + 16, x.b, y.b);
+}
+GRAFT_INLINE void store_pairs(float* to, lanes x, lanes y) {
+  store_pairs(reinterpret_cast<std::int32_t*>(to), {_mm256_castps_si256(x.a), _mm256_castps_si256(x.b)},
+              {_mm256_castps_si256(y.a), _mm256_castps_si256(y.b)});
 }
 GRAFT_INLINE __m256 exponential_of_half(__m256 x) {
   __m256 const in = _mm256_min_ps(_mm256_set1_ps(89.0F), _mm256_max_ps(_mm256_set1_ps(-104.0F), x));
@@ -250,28 +291,52 @@ inline lanes first_lanes(lanes a, int count) {
   for (int i = count; i < 16; ++i) a.v[i] = 0.0F;
   return a;
 }
-inline lanes numbers_of(order_lanes const& k) {
+inline lanes load_masked(float const* p, index_t count) {
   lanes r;
-  for (int i = 0; i < 16; ++i) r.v[i] = std::bit_cast<float>(k.v[i] < 0 ? k.v[i] ^ 0x7fffffff : k.v[i]);
+  for (int i = 0; i < 16; ++i) r.v[i] = i < count ? p[i] : -std::numeric_limits<float>::infinity();
   return r;
 }
-inline bool any_greater(order_lanes const& a, order_lanes const& b) {
-  for (int i = 0; i < 16; ++i)
-    if (a.v[i] > b.v[i]) return true;
-  return false;
+inline lanes larger(lanes a, lanes const& b) {
+  for (int i = 0; i < 16; ++i) a.v[i] = a.v[i] > b.v[i] ? a.v[i] : b.v[i];
+  return a;
+}
+inline lanes smaller(lanes a, lanes const& b) {
+  for (int i = 0; i < 16; ++i) a.v[i] = a.v[i] < b.v[i] ? a.v[i] : b.v[i];
+  return a;
 }
 struct lane_mask {
   bool m[16];
 };
-inline void clear(lane_mask& moved) {
-  for (bool& m : moved.m) m = false;
+inline lane_mask above(lanes const& a, lanes const& b) {
+  lane_mask r;
+  for (int i = 0; i < 16; ++i) r.m[i] = a.v[i] > b.v[i];
+  return r;
 }
-inline void exchange(order_lanes& key, order_lanes& id, order_lanes& candidate, order_lanes& number, lane_mask& moved) {
+inline order_lanes choose(lane_mask const& which, order_lanes const& yes, order_lanes no) {
+  for (int i = 0; i < 16; ++i)
+    if (which.m[i]) no.v[i] = yes.v[i];
+  return no;
+}
+inline unsigned bits_of(lane_mask const& a) {
+  unsigned bits = 0;
+  for (int i = 0; i < 16; ++i) bits |= (a.m[i] ? 1U : 0U) << static_cast<unsigned>(i);
+  return bits;
+}
+inline std::uint64_t reaching(lanes const* a, lanes const& least) {
+  std::uint64_t word = 0;
+  for (int i = 0; i < 64; ++i)
+    word |= (a[i / 16].v[i % 16] < least.v[i % 16] ? 0 : std::uint64_t{1}) << static_cast<unsigned>(i);
+  return word;
+}
+inline lanes lanes_of(order_lanes const& a) { return std::bit_cast<lanes>(a); }
+inline void store_part_of_keys(std::int32_t* p, lanes const& a, index_t count) {
+  for (int i = 0; i < count; ++i) p[i] = std::bit_cast<std::int32_t>(a.v[i]);
+}
+template <class T, class Lanes>
+inline void store_pairs(T* to, Lanes const& a, Lanes const& b) {
   for (int i = 0; i < 16; ++i) {
-    moved.m[i] = moved.m[i] || candidate.v[i] > key.v[i];
-    if (!moved.m[i]) continue;
-    std::swap(candidate.v[i], key.v[i]);
-    std::swap(number.v[i], id.v[i]);
+    to[2 * i] = a.v[i];
+    to[2 * i + 1] = b.v[i];
   }
 }
 inline lanes exponential(lanes a) {
