@@ -436,26 +436,27 @@ inline std::uint64_t gate_rows_together(gate_problem const& p, index_t t0, index
   return g.slow;
 }
 
-/// Rows [first, last); scratch of gate_scratch(experts) floats.
+/// Rows [first, last); `scratch` holds gate_scratch floats.
 template <int = 0>
 inline void gate_rows(gate_problem const& p, index_t first, index_t last, float* scratch) {
   index_t const ld = (p.experts + 15) / 16 * 16;
-  auto* const key = reinterpret_cast<std::int32_t*>(scratch + gate_group_rows * ld);
+  auto* const key = reinterpret_cast<std::int32_t*>(scratch);
+  float* const z = scratch + gate_keys(p.experts);
   for (index_t t = first; t < last; t += gate_group_rows) {
     index_t const count = last - t < gate_group_rows ? last - t : gate_group_rows;
     std::uint64_t slow = ~std::uint64_t{0};
     if (count >= gate_tile_rows && p.k <= 16 && p.experts <= gate_group_experts)
-      slow = p.k == 1   ? gate_rows_together<1>(p, t, count, scratch)
-             : p.k == 2 ? gate_rows_together<2>(p, t, count, scratch)
-             : p.k <= 4 ? gate_rows_together<4>(p, t, count, scratch)
-             : p.k <= 8 ? gate_rows_together<8>(p, t, count, scratch)
-                        : gate_rows_together<16>(p, t, count, scratch);
+      slow = p.k == 1   ? gate_rows_together<1>(p, t, count, z)
+             : p.k == 2 ? gate_rows_together<2>(p, t, count, z)
+             : p.k <= 4 ? gate_rows_together<4>(p, t, count, z)
+             : p.k <= 8 ? gate_rows_together<8>(p, t, count, z)
+                        : gate_rows_together<16>(p, t, count, z);
     p.codes.set_right(t, count);
     if (count < gate_group_rows) slow &= (std::uint64_t{1} << static_cast<unsigned>(count)) - 1;
     for (; slow != 0; slow &= slow - 1) {
       index_t const at = t + __builtin_ctzll(slow);
-      pack<>(p.logits.at(at, 0), 1, p.experts, scratch, ld);
-      gate_row(p, at, scratch, key, key + ld);
+      pack<>(p.logits.at(at, 0), 1, p.experts, z, ld);
+      gate_row(p, at, z, key, key + ld);
     }
   }
 }
