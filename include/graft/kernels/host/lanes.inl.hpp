@@ -20,6 +20,9 @@ struct lanes {
 };
 inline constexpr int row_tile_expand = 6;  // rows x vectors of the big tile of chains
 inline constexpr int vector_tile_expand = 4;
+inline constexpr int rotated_rows_of_tile = 8;  // rows x vectors of the tile of rotations
+inline constexpr int rotated_vectors = 2;
+inline constexpr int series_rows = 4;  // and columns of the tile of Cayley's series
 
 // maskz forms: the plain ones make g++ 12 warn about uninitialised values inside its own header; the same instructions.
 GRAFT_INLINE lanes zero() { return {_mm512_setzero_ps()}; }
@@ -165,6 +168,9 @@ struct lanes {
 };
 inline constexpr int row_tile_expand = 6;
 inline constexpr int vector_tile_expand = 1;
+inline constexpr int rotated_rows_of_tile = 4;
+inline constexpr int rotated_vectors = 1;
+inline constexpr int series_rows = 2;
 
 GRAFT_INLINE lanes zero() { return {_mm256_setzero_ps(), _mm256_setzero_ps()}; }
 GRAFT_INLINE lanes splat(float f) { return {_mm256_set1_ps(f), _mm256_set1_ps(f)}; }
@@ -295,6 +301,9 @@ struct lanes {
 };
 inline constexpr int row_tile_expand = 1;
 inline constexpr int vector_tile_expand = 1;
+inline constexpr int rotated_rows_of_tile = 1;
+inline constexpr int rotated_vectors = 1;
+inline constexpr int series_rows = 1;
 
 GRAFT_LANE lanes zero() { return {}; }
 GRAFT_LANE lanes splat(float f) {

@@ -43,7 +43,7 @@ struct rotation_plan {
         packed(p.reads_r(p.factors - 1) ? 0 : float_bytes(p.factors * p.features * p.size)),
         shared(by_rows || direct ? 0 : float_bytes(p.rows * ld)),
         rows_of(by_rows && !direct ? float_bytes((std::min)(p.rows, rotated_rows) * ld) : 0),
-        each(rows_of + float_bytes((std::max)(4 * p.size, p.adds ? ld : index_t{0}))) {}
+        each(rows_of + float_bytes((std::max)(8 * p.size, p.adds ? ld : index_t{0}))) {}
   [[nodiscard]] static bool plain(operand const& m) { return m.kind == storage::fp32 && m.column == 1; }
   [[nodiscard]] std::size_t bytes() const { return packed + shared + each * static_cast<std::size_t>(workers); }
 };

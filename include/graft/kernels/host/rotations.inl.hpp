@@ -156,45 +156,91 @@ void rotate_in_lanes_of(index_t f, float const* r, index_t block, index_t row, f
   });
 }
 
-/// MT rows x 16 NV outputs of a block.
-template <int MT, int NV>
-GRAFT_INLINE void rotate_tile(float const* x, index_t b, float const* r, index_t ldr, float* to, index_t ldto) {
+/// Where a block lies in a row: in one piece, or in two of half its size.
+struct block_pieces {
+  index_t count;
+  index_t run;  // of a piece
+  index_t first;
+  index_t second;
+  block_pieces(index_t place, index_t b, index_t k)
+      : count(place == 0 ? 1 : 2),
+        run(b / count),
+        first(kernels::block_feature(place, b, k, 0)),
+        second(kernels::block_feature(place, b, k, b - run)) {}
+};
+/// More rows than this are not in the caches: their lines are fetched ahead.
+inline constexpr index_t fetched_rows = 64;
+/// MT rows x 16 NV outputs of a block from those of its column j on, or of the `part` that is left of a piece, to `to` and `next`.
+template <int MT, int NV, bool Part>
+GRAFT_INLINE void rotate_tile(float const* const* x, index_t pieces, index_t run, index_t ldx, float const* r,
+                              index_t ldr, float* to, float* next, index_t ldto, index_t part) {
   lanes c[MT * NV];
   repeat<MT * NV>([&](auto i) __attribute__((always_inline)) { c[i] = zero(); });
-  for (index_t i = 0; i < b; ++i) {
-    lanes w[NV];
-    repeat<NV>([&](auto j) __attribute__((always_inline)) { w[j] = load(r + i * ldr + 16 * j); });
-    repeat<MT>([&](auto t) __attribute__((always_inline)) {
-      lanes const f = splat(x[t * b + i]);
-      repeat<NV>([&](auto j) __attribute__((always_inline)) { c[t * NV + j] = fma(f, w[j], c[t * NV + j]); });
-    });
+  for (index_t h = 0; h < pieces; ++h) {
+    float const* const piece = x[h];
+    for (index_t i = 0; i < run; ++i) {
+      lanes w[NV];
+      repeat<NV>([&](auto j) __attribute__((always_inline)) {
+        if constexpr (Part) w[j] = load_part(r, part);
+        else w[j] = load(r + 16 * j);
+      });
+      repeat<MT>([&](auto t) __attribute__((always_inline)) {
+        lanes const f = splat(piece[t * ldx + i]);
+        repeat<NV>([&](auto j) __attribute__((always_inline)) { c[t * NV + j] = fma(f, w[j], c[t * NV + j]); });
+      });
+      r += ldr;
+    }
   }
-  repeat<MT * NV>([&](auto i) __attribute__((always_inline)) { store(to + i / NV * ldto + 16 * (i % NV), c[i]); });
+  repeat<MT * NV>([&](auto i) __attribute__((always_inline)) {
+    float* const at = (i % NV == 0 ? to : next) + i / NV * ldto;
+    if constexpr (Part) store_part(at, c[i], part);
+    else store(at, c[i]);
+  });
 }
-/// MT rows of one block, whose inputs were copied to x[MT][b].
+/// MT rows of one block; `ahead`: those of the next but one are fetched. Where they are rotated in place by more than one tile, `copy` has room for MT b numbers.
 template <int MT>
-void rotate_block(index_t b, index_t f, index_t k, float const* x, float const* r, index_t ldr, float* to,
-                  index_t ldto) {
-  index_t const run = f == 0 ? b : b / 2;  // outputs that lie side by side
-  if (run % 16 != 0) {
-    for (int t = 0; t < MT; ++t)
-      for (index_t j = 0; j < b; ++j) {
-        float sum = 0.0F;
-        for (index_t i = 0; i < b; ++i) sum = std::fma(x[t * b + i], r[i * ldr + j], sum);
-        to[t * ldto + kernels::block_feature(f, b, k, j)] = sum;
-      }
-    return;
+void rotate_block(index_t b, block_pieces const& at, float const* from, index_t ldfrom, float const* r, index_t ldr,
+                  float* to, index_t ldto, bool ahead, float* copy) {
+  constexpr int NV = rotated_vectors;
+  index_t const run = at.run;
+  float const* x[2] = {from + at.first, from + at.second};
+  if (ahead)
+    for (index_t t = 0; t < MT; ++t)
+      for (index_t h = 0; h < at.count; ++h)
+        for (index_t i = 0; i < run; i += 16) {
+          index_t const next = (h == 0 ? at.first : at.second) + 2 * run + i;
+          __builtin_prefetch(from + t * ldfrom + next);
+          __builtin_prefetch(to + t * ldto + next, 1);
+        }
+  index_t ldx = ldfrom;
+  bool const one_tile = at.count == 1 ? run <= 16 || run == 16 * NV : NV == 2 && run == 16;
+  if (from == to && !one_tile) {
+    for (index_t t = 0; t < MT; ++t)
+      for (index_t h = 0; h < at.count; ++h)
+        for (index_t i = 0; i < run; i += 16) {
+          index_t const some = run - i < 16 ? run - i : 16;
+          store_part(copy + t * b + h * run + i, load_part(x[h] + t * ldfrom + i, some), some);
+        }
+    x[0] = copy;
+    x[1] = copy + run;
+    ldx = b;
   }
-  for (index_t j0 = 0; j0 < b; j0 += run) {
-    float* const out = to + kernels::block_feature(f, b, k, j0);
+  float* const out[2] = {to + at.first, to + at.second};
+  if constexpr (NV == 2)
+    if (run == 16 && at.count == 2) return rotate_tile<MT, NV, false>(x, 2, run, ldx, r, ldr, out[0], out[1], ldto, 0);
+  for (index_t h = 0; h < at.count; ++h) {
     index_t j = 0;
-    for (; j + 32 <= run; j += 32) rotate_tile<MT, 2>(x, b, r + j0 + j, ldr, out + j, ldto);
-    if (j < run) rotate_tile<MT, 1>(x, b, r + j0 + j, ldr, out + j, ldto);
+    float const* const w = r + h * run;
+    for (; j + 16 * NV <= run; j += 16 * NV)
+      rotate_tile<MT, NV, false>(x, at.count, run, ldx, w + j, ldr, out[h] + j, out[h] + j + 16, ldto, 0);
+    for (; j + 16 <= run; j += 16)
+      rotate_tile<MT, 1, false>(x, at.count, run, ldx, w + j, ldr, out[h] + j, nullptr, ldto, 0);
+    if (j < run) rotate_tile<MT, 1, true>(x, at.count, run, ldx, w + j, ldr, out[h] + j, nullptr, ldto, run - j);
   }
 }
 
 /// Factor f of `rows` rows and items [first, last), from fp32 to fp32, which may be the same. `r`: packed, or null where blocks are
-/// read as they lie. `scratch` holds 4 b floats.
+/// read as they lie. `scratch` holds 8 b floats.
 template <int = 0>
 inline void rotate(rotation_problem const& p, index_t f, float const* r, float const* from, index_t ldfrom, float* to,
                    index_t ldto, index_t rows, index_t first, index_t last, float* scratch) {
@@ -214,20 +260,20 @@ inline void rotate(rotation_problem const& p, index_t f, float const* r, float c
     else run(std::integral_constant<int, 16>{});
     return;
   }
-  index_t const run = place == 0 ? b : b / 2;
+  bool const ahead = from != to && p.rows > fetched_rows;
   for (index_t k = first; k < last; ++k) {
     float const* const w = r != nullptr ? r + k * b * b : static_cast<float const*>(p.r) + f * p.factor + k * p.block;
     index_t const ldr = r != nullptr ? b : p.row;
-    for (index_t t = 0; t < rows;) {
-      index_t const some = rows - t >= 4 ? 4 : 1;
-      for (index_t i = 0; i < some; ++i)
-        for (index_t j0 = 0; j0 < b; j0 += run)
-          std::memcpy(scratch + i * b + j0, from + (t + i) * ldfrom + kernels::block_feature(place, b, k, j0),
-                      sizeof(float) * static_cast<std::size_t>(run));
-      if (some == 4) rotate_block<4>(b, place, k, scratch, w, ldr, to + t * ldto, ldto);
-      else rotate_block<1>(b, place, k, scratch, w, ldr, to + t * ldto, ldto);
-      t += some;
-    }
+    block_pieces const at(place, b, k);
+    index_t t = 0;
+    auto const run = [&](auto mt) __attribute__((always_inline)) {
+      constexpr int MT = decltype(mt)::value;
+      for (; t + MT <= rows; t += MT)
+        rotate_block<MT>(b, at, from + t * ldfrom, ldfrom, w, ldr, to + t * ldto, ldto, ahead, scratch);
+    };
+    run(std::integral_constant<int, rotated_rows_of_tile>{});
+    if constexpr (rotated_rows_of_tile > 4) run(std::integral_constant<int, 4>{});
+    run(std::integral_constant<int, 1>{});
   }
 }
 
