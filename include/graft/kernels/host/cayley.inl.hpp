@@ -65,16 +65,21 @@ inline void eliminate(index_t b, float* m) {
     }
 }
 
-/// NV columns of c I + Q H.
-template <int NV>
+/// MT rows x NV columns of c I + Q H.
+template <int MT, int NV>
 GRAFT_INLINE void series_tile(index_t b, float const* q, float const* h, index_t i, index_t j, float c, float* out) {
-  lanes sum[NV];
-  repeat<NV>([&](auto v) __attribute__((always_inline)) { sum[v] = splat(i == j + v ? c : 0.0F); });
+  lanes sum[MT * NV];
+  repeat<MT * NV>([&](auto e) __attribute__((always_inline)) { sum[e] = splat(i + e / NV == j + e % NV ? c : 0.0F); });
   for (index_t l = 0; l < b; ++l) {
-    lanes const f = load(q + (i * b + l) * 16);
-    repeat<NV>([&](auto v) __attribute__((always_inline)) { sum[v] = fma(f, load(h + (l * b + j + v) * 16), sum[v]); });
+    lanes w[NV];
+    repeat<NV>([&](auto v) __attribute__((always_inline)) { w[v] = load(h + (l * b + j + v) * 16); });
+    repeat<MT>([&](auto t) __attribute__((always_inline)) {
+      lanes const f = load(q + ((i + t) * b + l) * 16);
+      repeat<NV>([&](auto v) __attribute__((always_inline)) { sum[t * NV + v] = fma(f, w[v], sum[t * NV + v]); });
+    });
   }
-  repeat<NV>([&](auto v) __attribute__((always_inline)) { store(out + (i * b + j + v) * 16, sum[v]); });
+  repeat<MT * NV>([&](auto e)
+                      __attribute__((always_inline)) { store(out + ((i + e / NV) * b + j + e % NV) * 16, sum[e]); });
 }
 /// The series by Horner's rule, back into q.
 template <int = 0>
@@ -85,11 +90,12 @@ inline float const* sum_series(index_t b, int terms, float const* q, float* h, f
     for (index_t j = 0; j < b; ++j) store(h + (i * b + j) * 16, splat(i == j ? top : 0.0F));
   for (int power = degree - 1; power >= 0; --power) {
     auto const c = static_cast<float>(neumann_coefficient(terms, power));
-    for (index_t i = 0; i < b; ++i) {
-      index_t j = 0;
-      for (; j + 4 <= b; j += 4) series_tile<4>(b, q, h, i, j, c, next);
-      for (; j < b; ++j) series_tile<1>(b, q, h, i, j, c, next);
-    }
+    constexpr int tile = series_rows;
+    index_t const whole = b / tile * tile;
+    for (index_t i = 0; i < whole; i += tile)
+      for (index_t j = 0; j < whole; j += tile) series_tile<tile, tile>(b, q, h, i, j, c, next);
+    for (index_t i = 0; i < b; ++i)
+      for (index_t j = i < whole ? whole : 0; j < b; ++j) series_tile<1, 1>(b, q, h, i, j, c, next);
     float* const last = h;
     h = next;
     next = last;
