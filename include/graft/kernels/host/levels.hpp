@@ -52,10 +52,9 @@ inline constexpr index_t packed_row = kernels::chunk + row_padding;
   return scratch_block::rounded(sizeof(float) * static_cast<std::size_t>(count));
 }
 
-/// Rows of W whose norms are taken while a chunk of A is packed, of these at a time, and ranks of A that L1 holds with them.
-inline constexpr index_t norm_row_block = 48;
+/// Rows of W whose norms are taken while a chunk of A is packed, and of these at most at a time.
+inline constexpr index_t norm_row_block = 96;
 inline constexpr index_t norm_row_step = 6;
-inline constexpr index_t norm_rank_step = 8;
 /// Floats of scratch of shrink_chunk and shrink_rows.
 [[nodiscard]] constexpr index_t shrink_scratch(index_t ranks) {
   return (shrink_row_step + (ranks < shrink_rank_step ? ranks : shrink_rank_step)) * packed_row;
