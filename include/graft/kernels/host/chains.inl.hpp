@@ -145,10 +145,14 @@ inline void expand_row_tile(float const* v, index_t vrow, index_t vcolumn, index
     auto const* const w = static_cast<std::byte const*>(b.w) + c / panel_width * b.panel_bytes;
     operand const yc = y.at(0, c);
     expand_ending const ec = end.at(c);
-    if (c + 3 * panel_width <= b.columns)  // rows of y are more streams than the hardware follows
+    // Rows of y are more streams than the hardware follows: three panels on, or at the end of the rows those of the next tile.
+    if (index_t const ahead = c + 3 * panel_width; b.columns > 3 * panel_width) {
+      operand const next =
+          ahead + panel_width <= b.columns ? y.at(0, ahead) : y.at(rows, ahead % b.columns / panel_width * panel_width);
       for (index_t t = 0; t < rows; ++t)
         for (index_t i = 0; i < panel_width; i += y.kind == storage::fp32 ? 16 : 32)
-          __builtin_prefetch(yc.at(t, 2 * panel_width + i).data, 1);
+          __builtin_prefetch(next.at(t, i).data, 1);
+    }
     if (columns < panel_width)
       expand_tail(v, vrow, vcolumn, rows, columns, depth, static_cast<float const*>(b.tail), panel_width, yc, ec);
     else if (b.kind == storage::fp32)
