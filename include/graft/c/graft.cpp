@@ -3,8 +3,8 @@
 /// The one translation unit of the C interface (graft/c/graft.h). With -fopenmp it has GRAFT_OPENMP.
 ///
 /// A call looks at its views (`signature`), picks the C++ types that they have (`with_types`), and calls the function
-/// of the same name. Matrices become views of unknown strides, since host bodies erase types anyway; vectors lie side by
-/// side.
+/// of the same name. Matrices become views of unknown strides, since host bodies erase types anyway; vectors lie side
+/// by side.
 #include <algorithm>
 #include <array>
 #include <cmath>
