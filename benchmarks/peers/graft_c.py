@@ -25,6 +25,7 @@ LoraGradients = _views("LoraGradients", "A", "B", "bias")
 PackedLora = _views("PackedLora", "A", "panels", "bias", ("scale", c_double), ("out_features", c_int64))
 Dora = _views("Dora", "A", "B", "magnitude", "norms", ("scale", c_double))
 Vera = _views("Vera", "A", "B", "d", "b")
+PackedVera = _views("PackedVera", "A", "panels", "d", "b")
 Oft = _views("Oft", "parameters", "rotations", ("features", c_int64), ("block_size", c_int64), ("terms", c_int32))
 Boft = _views("Boft", "parameters", "s", "rotations")
 
@@ -102,7 +103,8 @@ class Graft:
             c_size_t,
             c_void_p,
         ]
-        library.graft_lora_pack.argtypes = [c_void_p, c_void_p, c_void_p, c_int64, c_void_p]
+        for pack in (library.graft_lora_pack, library.graft_vera_pack):
+            pack.argtypes = [c_void_p, c_void_p, c_void_p, c_int64, c_void_p]
         library.peers_repeat.argtypes = [c_void_p, c_size_t, c_int64]
 
     def check(self, status):
@@ -129,10 +131,10 @@ class Graft:
 
         return repeat
 
-    def pack(self, lora, memory):
-        """The packed form of B; `memory` is a tensor of packed_size elements."""
-        packed = PackedLora()
-        self.check(self.library.graft_lora_pack(byref(self.executor), byref(lora), memory.data_ptr(), memory.numel(), byref(packed)))
+    def pack(self, adapter, memory):
+        """The packed form of a Lora or Vera; `memory` is a tensor of packed_size elements."""
+        packed, pack = (PackedVera(), self.library.graft_vera_pack) if isinstance(adapter, Vera) else (PackedLora(), self.library.graft_lora_pack)
+        self.check(pack(byref(self.executor), byref(adapter), memory.data_ptr(), memory.numel(), byref(packed)))
         return packed
 
     def packed_size(self, m, r):

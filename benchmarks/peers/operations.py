@@ -435,6 +435,9 @@ def vera(row, bench):
     y, v, u = y0.clone(), torch.empty(T, r), torch.empty(T, m)
     result = lambda: [y]
     plain = graft_c.of(graft_c.Vera, A=A, B=B, d=d, b=b)
+    panels = torch.empty(bench.graft.packed_size(m, r))
+    packed = bench.graft.pack(plain, panels)
+    packed.kept = panels
     layer = _peft_layer(peft.VeraConfig(r=r, target_modules=["layer"]), n, m)
     layer.vera_A["default"], layer.vera_B["default"] = A, B
     layer.vera_lambda_d["default"].data, layer.vera_lambda_b["default"].data = d, b
@@ -457,7 +460,8 @@ def vera(row, bench):
         y.addcmul_(_onednn_linear(_onednn_linear(x, A_reordered).mul_(d), B_reordered), b)
 
     candidates = [
-        bench.ours("graft", result, ("graft_vera_add_delta", plain, x, y)),
+        bench.ours("graft, B packed", result, ("graft_packed_vera_add_delta", packed, x, y)),
+        bench.ours("graft, B as in the checkpoint", result, ("graft_vera_add_delta", plain, x, y), column="extra"),
         bench.python("PEFT's layer", "peer", layer_forward, lambda: [seen["y"]]),
         bench.python("mm(out=), mul_, mm(out=), addcmul_", "best", in_place, result),
         bench.python("the same by oneDNN, weights reordered", "best", onednn, result),

@@ -216,7 +216,7 @@ def page(data, notes):
     text.append(
         "Times in microseconds, the 10th percentile of clean samples. *As written*: as the papers' code, Hugging Face's or a user's two lines have it. *Best peer*: the fastest form "
         "in PyTorch that we found. *Ratio*: best peer / graft, median of the ratios of all rounds, and their lower quartile. *Limit*: what this machine needs at least, and by what. n = m = 4096 "
-        "(H = 1024 for experts' rows) where not said. LoRA's B is packed once at load; unpacked it stands [below](#every-candidate). Goals as ratios are meant for Intel processors with AVX-512, "
+        "(H = 1024 for experts' rows) where not said. The B of LoRA and of VeRA is packed once at load; unpacked it stands [below](#every-candidate). Goals as ratios are meant for Intel processors with AVX-512, "
         "fractions of the limit for any machine."
     )
     text.append("## Missed goals, and why")

@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -118,6 +119,24 @@ TEST_CASE("VeRA: forward, merge and gradients are the formula's, in double", "[a
     CHECK(gradient_error(l.b, db, loss) < 1e-6);
     CHECK(gradient_error(l.x, dx, loss) < 1e-6);
   }
+}
+
+TEST_CASE("VeRA: a packed adapter has the bits of the original", "[adapters][vera][pack]") {
+  for (shape const& s : {shape{1, 3, 1, 1}, shape{3, 17, 2, 64}, shape{9, 70, 5, 65}, shape{33, 20, 16, 130}})
+    for_each_executor([&](std::string const& name, auto const& ex) {
+      layer<float> p(s, 4);
+      layer<float> expected(s, 4);
+      INFO(name << ", T " << s.T << ", n " << s.n << ", r " << s.r << ", m " << s.m);
+      REQUIRE(packed_size(p.adapter()) == (s.m + 63) / 64 * 64 * s.r);
+      std::vector<float> memory(static_cast<std::size_t>(packed_size(p.adapter())) + 1, 77.0F);
+      auto const packed = pack(ex, p.adapter(), std::span(memory));
+      CHECK((packed.rank() == s.r && packed.out_features() == s.m && packed.in_features() == s.n));
+      add_delta(ex, packed, p.vx(), p.vy());
+      add_delta(ex, expected.adapter(), expected.vx(), expected.vy());
+      CHECK(p.y == expected.y);
+      CHECK(memory.back() == 77.0F);
+      CHECK_THROWS_AS(pack(ex, p.adapter(), std::span(memory).first(memory.size() - 2)), graft::argument_error);
+    });
 }
 
 TEST_CASE("VeRA: gradients one at a time, none of what is not asked for, scratch as queried", "[adapters][vera]") {

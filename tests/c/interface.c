@@ -771,6 +771,9 @@ static void print_layout(void) {
   FIELD(graft_dora_gradients, A), FIELD(graft_dora_gradients, B), FIELD(graft_dora_gradients, magnitude);
   STRUCT(graft_vera);
   FIELD(graft_vera, A), FIELD(graft_vera, B), FIELD(graft_vera, d), FIELD(graft_vera, b);
+  STRUCT(graft_packed_vera);
+  FIELD(graft_packed_vera, A), FIELD(graft_packed_vera, panels), FIELD(graft_packed_vera, d);
+  FIELD(graft_packed_vera, b);
   STRUCT(graft_vera_gradients);
   FIELD(graft_vera_gradients, d), FIELD(graft_vera_gradients, b);
   STRUCT(graft_oft);

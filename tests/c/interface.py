@@ -48,6 +48,7 @@ PackedLora = record("graft_packed_lora", [("A", View), ("panels", View), ("bias"
 Dora = record("graft_dora", [("A", View), ("B", View), ("magnitude", View), ("norms", View), ("scale", c_double)])
 DoraGradients = views("graft_dora_gradients", "A", "B", "magnitude")
 Vera = views("graft_vera", "A", "B", "d", "b")
+PackedVera = views("graft_packed_vera", "A", "panels", "d", "b")
 VeraGradients = views("graft_vera_gradients", "d", "b")
 Oft = record("graft_oft", [("parameters", View), ("rotations", View), ("features", c_int64), ("block_size", c_int64),
                            ("terms", c_int32)])

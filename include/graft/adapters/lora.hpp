@@ -249,7 +249,7 @@ template <class MA, class MB, class MBias>
 /// Elements that `pack` needs.
 template <class MA, class MB, class MBias>
 [[nodiscard]] index_t packed_size(lora<MA, MB, MBias> const& l) {
-  return panels_view<typename MB::value_type>::storage(l.out_features(), l.rank());
+  return detail::packed_elements(l);
 }
 /// The load-time form: B copied into panels in `memory` (64-byte aligned is fastest), A as it is. One-row forwards are
 /// about 1.5 times faster. The packed adapter is for `add_delta`; keep the original for merge and backward.
@@ -257,13 +257,8 @@ template <class E, class MA, class MB, class MBias, class T>
 [[nodiscard]] auto pack(E const& ex, lora<MA, MB, MBias> const& l, std::span<T> memory) {
   if constexpr (detail::mandates_pack<E, MB, T>()) {
     detail::expects_low_rank("pack", l);
-    if (static_cast<index_t>(memory.size()) < packed_size(l)) [[unlikely]]
-      detail::raise(argument_error(detail::text("graft::pack: B", detail::shape_text(l.B), " needs ", packed_size(l),
-                                                " elements but the memory has ", static_cast<index_t>(memory.size()))));
-    panels_view<T, typename MB::space_type> const panels{memory.data(), l.out_features(), l.rank()};
-    kernels::pack_panels(ex, l.B, panels);
-    using packed = panels_view<T const, typename MB::space_type>;
-    return lora<MA, packed, MBias>{l.A, packed(panels), l.scale, l.bias};
+    auto const panels = detail::packed_b(ex, l, memory);
+    return lora<MA, std::remove_const_t<decltype(panels)>, MBias>{l.A, panels, l.scale, l.bias};
   }
 }
 

@@ -457,6 +457,30 @@ signature& look_at(signature& s, graft_vera const& v) {
   return s.p("A", &v.A, 2).p("B", &v.B, 2).p("d", &v.d, 1).p("b", &v.b, 1);
 }
 
+// ------------------------------------------------------------------------------------------------------------- panels
+
+/// B of an adapter in panels in `memory`: the view that describes them.
+template <class P, class E, class L>
+graft_view pack_b(char const* function, E const& ex, L const& adapter, std::int32_t dtype, void* memory,
+                  std::int64_t elements) {
+  if (memory == nullptr || elements < 0) [[unlikely]]
+    throw graft::argument_error(text(function, ": there is no memory, or it has ", elements, " elements"));
+  auto const packed = pack(ex, adapter, std::span<P>{static_cast<P*>(memory), static_cast<std::size_t>(elements)});
+  index_t const width = graft::panel_width;
+  return graft_view_3d(memory, dtype, (packed.out_features() + width - 1) / width, packed.rank(), width);
+}
+void expects_panels(char const* function, char const* packer, graft_view const& panels, std::int64_t outputs) {
+  index_t const width = graft::panel_width;
+  if (outputs < 0 || panels.shape[0] != (outputs + width - 1) / width || panels.shape[2] != width ||
+      panels.strides[2] != 1 || panels.strides[1] != width || panels.strides[0] != panels.shape[1] * width) [[unlikely]]
+    throw graft::shape_error(
+        text(function, ": the panels are not those of ", outputs, " outputs that ", packer, " wrote"));
+}
+template <class P>
+graft::panels_view<P> panels_of(graft_view const& panels, std::int64_t outputs) {
+  return {static_cast<P*>(panels.data), outputs, panels.shape[1]};
+}
+
 // ------------------------------------------------------------------------------------------------------- OFT and BOFT
 
 template <class T>
@@ -755,21 +779,14 @@ graft_status graft_lora_pack(graft_executor const* executor, graft_lora const* l
     graft_lora const& l = required(function, "lora", lora);
     graft_packed_lora* const out = packed;
     static_cast<void>(required(function, "packed", packed));
-    if (memory == nullptr || elements < 0) [[unlikely]]
-      throw graft::argument_error(text(function, ": there is no memory, or it has ", elements, " elements"));
     signature s(function);
     look_at(s, l);
     run_p(executor, s, [&]<class T>(auto const& ex, T) {
-      using P = typename T::p;
-      std::span<P> const all{static_cast<P*>(memory), static_cast<std::size_t>(elements)};
-      auto const adapter = pack(ex, lora_of<P>(l, none), all);
-      index_t const m = adapter.out_features();
-      index_t const width = graft::panel_width;
+      out->panels = pack_b<typename T::p>(function, ex, lora_of<typename T::p>(l, none), l.B.dtype, memory, elements);
       out->A = l.A;
-      out->panels = graft_view_3d(memory, l.B.dtype, (m + width - 1) / width, adapter.rank(), width);
       out->bias = l.bias;
       out->scale = l.scale;
-      out->out_features = m;
+      out->out_features = l.B.shape[0];
     });
   });
 }
@@ -780,18 +797,13 @@ graft_status graft_packed_lora_add_delta(graft_executor const* executor, graft_p
     graft_packed_lora const& l = required(function, "lora", lora);
     signature s(function);
     s.x("x", x, 2).x("y", y, 2).p("A", &l.A, 2).p("panels", &l.panels, 3).p_or_none("bias", &l.bias, 1);
-    graft_view const& panels = l.panels;
-    index_t const width = graft::panel_width;
-    if (panels.shape[0] != (l.out_features + width - 1) / width || panels.shape[2] != width || panels.strides[2] != 1 ||
-        panels.strides[1] != width || panels.strides[0] != panels.shape[1] * width || l.out_features < 0) [[unlikely]]
-      throw graft::shape_error(
-          text(function, ": the panels are not those of ", l.out_features, " outputs that graft_lora_pack wrote"));
+    expects_panels(function, "graft_lora_pack", l.panels, l.out_features);
     run(executor, s, [&]<class T>(auto const& ex, T) {
       using X = typename T::x;
       using P = typename T::p;
-      graft::panels_view<P> const b{static_cast<P*>(panels.data), l.out_features, panels.shape[1]};
       optional<P, 1>(&l.bias, [&]<class Bias>(Bias const& bias) {
-        graft::lora<strided_view<P, 2>, graft::panels_view<P>, Bias> const adapter{matrix<P>(l.A), b, l.scale, bias};
+        graft::lora<strided_view<P, 2>, graft::panels_view<P>, Bias> const adapter{
+            matrix<P>(l.A), panels_of<P>(l.panels, l.out_features), l.scale, bias};
         add_delta(ex, adapter, matrix<X>(*x), matrix<X>(*y));
       });
     });
@@ -912,6 +924,41 @@ graft_status graft_vera_add_delta(graft_executor const* executor, graft_vera con
     look_at(s.x("x", x, 2).x("y", y, 2), v);
     run(executor, s, [&]<class T>(auto const& ex, T) {
       add_delta(ex, vera_of<typename T::p>(v), matrix<typename T::x>(*x), matrix<typename T::x>(*y));
+    });
+  });
+}
+graft_status graft_vera_pack(graft_executor const* executor, graft_vera const* vera, void* memory,
+                             std::int64_t elements, graft_packed_vera* packed) {
+  return guarded([&] {
+    char const* const function = "graft_vera_pack";
+    graft_vera const& v = required(function, "vera", vera);
+    graft_packed_vera* const out = packed;
+    static_cast<void>(required(function, "packed", packed));
+    signature s(function);
+    look_at(s, v);
+    run_p(executor, s, [&]<class T>(auto const& ex, T) {
+      out->panels = pack_b<typename T::p>(function, ex, vera_of<typename T::p>(v), v.B.dtype, memory, elements);
+      out->A = v.A;
+      out->d = v.d;
+      out->b = v.b;
+    });
+  });
+}
+graft_status graft_packed_vera_add_delta(graft_executor const* executor, graft_packed_vera const* vera,
+                                         graft_view const* x, graft_view const* y) {
+  return guarded([&] {
+    char const* const function = "graft_packed_vera_add_delta";
+    graft_packed_vera const& v = required(function, "vera", vera);
+    signature s(function);
+    s.x("x", x, 2).x("y", y, 2).p("A", &v.A, 2).p("panels", &v.panels, 3).p("d", &v.d, 1).p("b", &v.b, 1);
+    index_t const outputs = v.b.shape[0];
+    expects_panels(function, "graft_vera_pack", v.panels, outputs);
+    run(executor, s, [&]<class T>(auto const& ex, T) {
+      using X = typename T::x;
+      using P = typename T::p;
+      graft::vera<strided_view<P, 2>, graft::panels_view<P>, side_by_side<P>, side_by_side<P>> const adapter{
+          matrix<P>(v.A), panels_of<P>(v.panels, outputs), vector<P>(v.d), vector<P>(v.b)};
+      add_delta(ex, adapter, matrix<X>(*x), matrix<X>(*y));
     });
   });
 }

@@ -389,6 +389,23 @@ GRAFT_C_API int64_t graft_vera_parameter_count(graft_vera const* vera);
 /** y += b * ((d * (x A^T)) B^T). x[T, n] in, y[T, m] in and out, both X. */
 GRAFT_C_API graft_status graft_vera_add_delta(graft_executor const* executor, graft_vera const* vera,
                                               graft_view const* x, graft_view const* y);
+/**
+ * The load-time form, as graft_packed_lora: B[m, r] copied into panels[ceil(m / 64), r, 64]. Layers that share a B of m rows share
+ * its panels. For add_delta only.
+ */
+typedef struct graft_packed_vera {
+  graft_view A;
+  graft_view panels;
+  graft_view d;
+  graft_view b;
+} graft_packed_vera;
+
+/** Copies B into `memory` of `elements` elements of P, graft_lora_packed_size(m, r) at least, and describes it in *packed. */
+GRAFT_C_API graft_status graft_vera_pack(graft_executor const* executor, graft_vera const* vera, void* memory,
+                                         int64_t elements, graft_packed_vera* packed);
+/** As graft_vera_add_delta, with the same bits. */
+GRAFT_C_API graft_status graft_packed_vera_add_delta(graft_executor const* executor, graft_packed_vera const* vera,
+                                                     graft_view const* x, graft_view const* y);
 /** Added to what is there: dd, db, and dx[T, n] or none. x[T, n], dy[T, m] in; all X. `gradients` may be null. */
 GRAFT_C_API graft_status graft_vera_backward(graft_executor const* executor, graft_vera const* vera,
                                              graft_view const* x, graft_view const* dy,

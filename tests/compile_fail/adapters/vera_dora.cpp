@@ -3,6 +3,8 @@
 // expect: graft::initialize: the first argument must be an executor
 // expect: graft::backward: the gradient of d is written, so its elements must not be const
 // expect: graft::replay_projections: A and B must be of float, as PEFT draws them
+// expect: graft::backward: this adapter is packed for add_delta; use the original
+// expect: graft::merge, unmerge, delta_weight: this adapter is packed for add_delta; use the original
 // expect: graft::dora: low_rank must be a graft::lora or graft::lora_embedding
 // expect: graft::dora: its low_rank part has no bias
 // expect: graft::dora: magnitude and norms must be vector views
@@ -38,6 +40,9 @@ auto f2(either<vector, matrix> x) { return graft::vera<matrix, matrix, either<ve
 void f3(either<graft::serial, no_executor> e) { graft::initialize(e, ve); }
 void f4(either<vector, const_vector> g) { graft::backward(ex, ve, m, m, graft::vera_gradients{g, v}, m); }
 void f5(either<matrix, double_matrix> a) { graft::replay_projections(0, a, m); }
+using packed_vera = graft::vera<matrix, graft::panels_view<float const>, vector, vector>;
+void f14(either<vera, packed_vera> a) { graft::backward(ex, a, m, m, graft::vera_gradients{v, v}, m); }
+void f15(either<vera, packed_vera> a) { graft::merge(ex, a, m); }
 auto f6(either<lora, matrix> x) { return graft::dora<either<lora, matrix>, vector>{x, v, {}}; }
 auto f7(either<lora, lora_with_bias> x) { return graft::dora<either<lora, lora_with_bias>, vector>{x, v, {}}; }
 auto f8(either<vector, matrix> x) { return graft::dora<lora, either<vector, matrix>>{l, x, {}}; }

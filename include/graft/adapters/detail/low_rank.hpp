@@ -4,6 +4,7 @@
 /// compile time, then extents, null pointers and aliasing, in O(1).
 #pragma once
 
+#include <span>
 #include <string_view>
 #include <type_traits>
 
@@ -177,6 +178,23 @@ void expects_low_rank(std::string_view verb, L const& l) {
     expects_equal_extents(verb, "bias", l.bias, 0, "B", l.B, 0);
     expects_data(verb, "bias", l.bias);
   }
+}
+
+/// Elements that B takes in panels.
+template <class L>
+[[nodiscard]] index_t packed_elements(L const& l) {
+  return panels_view<typename decltype(L::B)::value_type>::storage(l.B.extent(0), l.B.extent(1));
+}
+/// B of an adapter that was looked at, copied into panels in `memory`.
+template <class E, class L, class T>
+[[nodiscard]] auto packed_b(E const& ex, L const& l, std::span<T> memory) {
+  using space = typename decltype(L::B)::space_type;
+  if (static_cast<index_t>(memory.size()) < packed_elements(l)) [[unlikely]]
+    raise(argument_error(text("graft::pack: B", shape_text(l.B), " needs ", packed_elements(l),
+                              " elements but the memory has ", static_cast<index_t>(memory.size()))));
+  panels_view<T, space> const panels{memory.data(), l.B.extent(0), l.B.extent(1)};
+  kernels::pack_panels(ex, l.B, panels);
+  return panels_view<T const, space>(panels);
 }
 
 /// An output that shares no memory with the adapter.
