@@ -132,7 +132,7 @@ struct scan_experts_body {
     for (index_t c = 0; c < chunks; c += eight) {
       index_t* const of = counters + c * experts + e;
       auto const there = static_cast<int>(tile_extent(chunks, c, eight));
-      index_t count[eight];
+      index_t count[eight]{};  // g++ 12 at -O3 believes that some are not set
       each_row<eight>(there, [&](int i) { count[i] = of[i * experts]; });
       each_row<eight>(there, [&](int i) {
         of[i * experts] = row;
