@@ -18,7 +18,7 @@
 namespace {
 
 struct empty_body {
-  static constexpr std::string_view verb = "empty";
+  [[maybe_unused]] static constexpr std::string_view verb = "empty";
   template <class Team>
   GRAFT_FN void operator()(Team const&) const {}
 };

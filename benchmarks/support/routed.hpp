@@ -46,7 +46,8 @@ struct routed {
   [[nodiscard]] std::vector<index_t> order(index_t t) const {
     std::vector<index_t> all(static_cast<std::size_t>(E));
     std::iota(all.begin(), all.end(), index_t{0});
-    std::stable_sort(all.begin(), all.end(), [&](index_t a, index_t b) { return logit(t, a) > logit(t, b); });
+    std::sort(all.begin(), all.end(),
+              [&](index_t a, index_t b) { return logit(t, a) > logit(t, b) || (logit(t, a) == logit(t, b) && a < b); });
     return all;
   }
 };
@@ -60,7 +61,8 @@ struct planned : routed {
         sorted(static_cast<std::size_t>(T * k)),
         place(sorted.size()) {
     std::iota(sorted.begin(), sorted.end(), index_t{0});
-    std::stable_sort(sorted.begin(), sorted.end(), [&](index_t a, index_t b) { return id(a) < id(b); });
+    std::sort(sorted.begin(), sorted.end(),
+              [&](index_t a, index_t b) { return id(a) < id(b) || (id(a) == id(b) && a < b); });
     for (std::size_t i = 0; i < sorted.size(); ++i)
       place[static_cast<std::size_t>(sorted[i])] = static_cast<index_t>(i);
     graft::kernels::make_plan(graft::serial{}, assigned(), plan);

@@ -273,7 +273,7 @@ int run(int argc, char** argv) {
                   l.bandwidth[graft_limits_update][0] * 1e-9, l.bandwidth[graft_limits_update][1] * 1e-9,
                   l.bandwidth[graft_limits_update][2] * 1e-9, l.bandwidth[graft_limits_update][3] * 1e-9,
                   l.fork_join * 1e6);
-    benchmark::AddCustomContext("limits of " + std::to_string(threads) + " threads", text);
+    benchmark::AddCustomContext("limits, threads=" + std::to_string(threads), text);
   }
   reporter out;
   benchmark::RunSpecifiedBenchmarks(&out);
