@@ -1,10 +1,11 @@
-"""What the machine allows, by limits.cpp. Standard library only."""
+"""What the machine allows, by benchmarks/support/limits.hpp. Standard library only."""
 
 import ctypes
 import glob
 import os
 
-KINDS = ("read", "update", "copy")
+KINDS = {"read": 0, "update": 2, "copy": 3}  # the copy goes around the caches
+SECONDS = 0.05  # for each figure
 
 
 def _bytes_of(text):
@@ -23,25 +24,26 @@ def caches():
 
 def measure(library, threads, caches):
     """{"fma_flops", "bytes_per_second": {level: {kind}}, "fork_join_us", "vector_bits"} for so many threads."""
-    library.limits_fma.restype = library.limits_bf16_dots.restype = library.limits_bytes.restype = library.limits_fork_join.restype = (
-        ctypes.c_double
-    )
-    library.limits_bytes.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_size_t, ctypes.c_int]
+    for name in ("bandwidth", "fma", "bf16_dots", "fork_join"):
+        getattr(library, "graft_limits_" + name).restype = ctypes.c_double
+    library.graft_limits_bandwidth.argtypes = [ctypes.c_int, ctypes.c_size_t, ctypes.c_int, ctypes.c_double]
+    for name in ("fma", "bf16_dots", "fork_join"):
+        getattr(library, "graft_limits_" + name).argtypes = [ctypes.c_int, ctypes.c_double]
     sizes = {"L1": threads * caches["L1"] // 2, "L2": threads * caches["L2"] // 2}
     if caches["L3"]:
         sizes["L3"] = min(caches["L3"] // 2, 64 << 20)
     sizes["DRAM"] = min(max(256 << 20, 4 * caches["L3"]), 2 << 30)
     speeds = {
-        level: {kind: library.limits_bytes(index, threads, size, 4 if level == "DRAM" else 8) for index, kind in enumerate(KINDS)}
+        level: {kind: library.graft_limits_bandwidth(index, size, threads, SECONDS * (4 if level == "DRAM" else 1)) for kind, index in KINDS.items()}
         for level, size in sizes.items()
     }
     speeds.setdefault("L3", speeds["DRAM"])
     return {
-        "fma_flops": library.limits_fma(threads),
-        "bf16_dot_flops": library.limits_bf16_dots(threads),
+        "fma_flops": library.graft_limits_fma(threads, SECONDS),
+        "bf16_dot_flops": library.graft_limits_bf16_dots(threads, SECONDS),
         "bytes_per_second": speeds,
-        "fork_join_us": library.limits_fork_join(threads) * 1e6,
-        "vector_bits": library.limits_vector_bits(),
+        "fork_join_us": library.graft_limits_fork_join(threads, SECONDS) * 1e6,
+        "vector_bits": (128, 256, 512)[library.graft_limits_isa()],
     }
 
 

@@ -72,6 +72,18 @@ limits_loops::functions const& loops() {
   return limits_loops::baseline::table;
 }
 
+#if defined(GRAFT_HAS_LEVELS)
+[[gnu::target("avx512f,avx512bf16")]] void bf16_dots(long times) {
+  __m512 sum[12];
+  for (auto& s : sum) s = _mm512_set1_ps(1);
+  __m512i ones = _mm512_set1_epi32(0x3f803f80);
+  asm volatile("" : "+v"(ones));
+  for (long i = 0; i < times; ++i)
+    for (auto& s : sum) s = _mm512_dpbf16_ps(s, reinterpret_cast<__m512bh>(ones), reinterpret_cast<__m512bh>(ones));
+  for (auto& s : sum) asm volatile("" : "+v"(s));
+}
+#endif
+
 double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
 /// Seconds of one time: rounds of as many times as a hundred microseconds need, until `seconds` are over.
@@ -176,6 +188,16 @@ double graft_limits_fma(int threads, double seconds) {
   double const flops = loops().fma(1);
   double const t = fastest(seconds, [&](long times) { return together(threads, [&](int) { loops().fma(times); }); });
   return flops * threads / t;
+}
+
+double graft_limits_bf16_dots(int threads, double seconds) {
+#if defined(GRAFT_HAS_LEVELS)
+  if (graft_limits_isa() == 2 && __builtin_cpu_supports("avx512bf16"))
+    return 12.0 * 64.0 * threads /
+           fastest(seconds, [&](long times) { return together(threads, [&](int) { bf16_dots(times); }); });
+#endif
+  static_cast<void>(threads), static_cast<void>(seconds);
+  return 0;
 }
 
 double graft_limits_fork_join(int threads, double seconds) {

@@ -39,6 +39,8 @@ size_t graft_limits_cache_bytes(int level);
 double graft_limits_bandwidth(int traffic, size_t bytes, int threads, double seconds);
 /* flop/s. Below avx2 there is no fused multiply-add: a multiplication and an addition. */
 double graft_limits_fma(int threads, double seconds);
+/* flop/s of vdpbf16ps, which graft does not use (other rounding, no subnormals); 0 where there is none. */
+double graft_limits_bf16_dots(int threads, double seconds);
 /* seconds of an empty parallel region, and of a barrier inside one. */
 double graft_limits_fork_join(int threads, double seconds);
 double graft_limits_barrier(int threads, double seconds);
