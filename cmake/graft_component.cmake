@@ -1,5 +1,5 @@
 # Targets and their headers. A header belongs to the component that its name says, else to the core:
-#   graft/<c>.hpp  graft/<c>/**  graft/view/<c>.hpp      public headers of component <c>
+#   graft/<c>.hpp  graft/<c>/**  graft/view/<c>.hpp  graft/kernels/<c>.hpp   public headers of component <c>
 #   graft/executor/<c>.hpp  graft/kernels/<c>/**         internal ones: come only through graft/<c>.hpp
 #   graft/detail/**  graft/kernels/host/**               internal ones of the core
 #   graft/c/**                                           graft::c, the C interface: a header of C and one source
@@ -28,7 +28,7 @@ function(graft_core)
   _graft_glob(internal "(detail|kernels/host)/.*")
   foreach(spec IN LISTS ARGN)
     string(REGEX REPLACE "\\|.*" "" c "${spec}")
-    list(FILTER public EXCLUDE REGEX "^include/graft/((view/|executor/)?${c}\\.hpp|(kernels/)?${c}/.*)$")
+    list(FILTER public EXCLUDE REGEX "^include/graft/((view/|executor/|kernels/)?${c}\\.hpp|(kernels/)?${c}/.*)$")
   endforeach()
   list(REMOVE_ITEM public ${internal})
   _graft_library(graft graft "${public}" "${internal}")
@@ -58,7 +58,7 @@ function(graft_component spec)
   string(TOUPPER ${c} C)
   option(GRAFT_WITH_${C} "Find what graft::${c} needs, and verify its headers" ${wanted})
 
-  _graft_glob(public "(view/)?${c}\\.hpp|${c}/.*")
+  _graft_glob(public "((view|kernels)/)?${c}\\.hpp|${c}/.*")
   _graft_glob(internal "executor/${c}\\.hpp|kernels/${c}/.*")
   _graft_library(graft_${c} ${c} "${public}" "${internal}")
   # By name: a component can be installed where its package is absent; the consumer's find_package finds it.
