@@ -65,8 +65,8 @@ Plan = record("graft_plan", [(name, c_int64) for name in ("tokens", "choices", "
 Capacity = record("graft_capacity", [("factor", c_double), ("minimum", c_int64), ("fixed", c_int64),
                                      ("per_choice", c_int32), ("rounds_up", c_int32), ("order", c_int32),
                                      ("group", c_int64), ("seed", c_uint64), ("stream", c_uint64)])
-STRUCTS = [Executor, View, Lora, LoraGradients, PackedLora, Dora, DoraGradients, Vera, VeraGradients, Oft, Boft, Gate,
-           Plan, Capacity]
+STRUCTS = [Executor, View, Lora, LoraGradients, PackedLora, Dora, DoraGradients, Vera, PackedVera, VeraGradients, Oft, Boft,
+           Gate, Plan, Capacity]
 
 library = ctypes.CDLL(sys.argv[1])
 for function in ("graft_last_error", "graft_version", "graft_isa"):

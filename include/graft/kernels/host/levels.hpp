@@ -81,10 +81,10 @@ inline constexpr index_t gate_group_rows = 64;
 inline constexpr index_t gate_group_experts = 4096;
 inline constexpr index_t gate_tile_rows = 5;
 /// Floats of scratch of `gate_rows`: keys of a row, maxima of its blocks, and rows.
-[[nodiscard]] constexpr index_t gate_keys(index_t experts) {
+[[nodiscard]] GRAFT_FN constexpr index_t gate_keys(index_t experts) {
   return (experts + 15) / 16 * 16 + (experts + 255) / 256 * 16;
 }
-[[nodiscard]] constexpr index_t gate_scratch(index_t experts, index_t rows) {
+[[nodiscard]] GRAFT_FN constexpr index_t gate_scratch(index_t experts, index_t rows) {
   index_t const together = rows < gate_tile_rows ? 1 : rows < gate_group_rows ? (rows + 15) / 16 * 16 : gate_group_rows;
   return gate_keys(experts) + together * ((experts + 15) / 16 * 16);
 }
