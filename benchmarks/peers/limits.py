@@ -1,25 +1,16 @@
 """What the machine allows, by benchmarks/support/limits.hpp. Standard library only."""
 
 import ctypes
-import glob
-import os
 
 KINDS = {"read": 0, "update": 2, "copy": 3}  # the copy goes around the caches
 SECONDS = 0.05  # for each figure
 
 
-def _bytes_of(text):
-    return int(text.rstrip("KM")) << {"K": 10, "M": 20}.get(text[-1], 0)
-
-
-def caches():
-    """Bytes of L1 (data) and L2 of one core, and of the last cache."""
-    found = {"L1": 32 << 10, "L2": 1 << 20, "L3": 0}
-    for folder in glob.glob("/sys/devices/system/cpu/cpu0/cache/index*"):
-        values = {name: open(os.path.join(folder, name)).read().strip() for name in ("level", "type", "size")}
-        if values["type"] != "Instruction":
-            found["L" + values["level"]] = _bytes_of(values["size"])
-    return found
+def caches(library):
+    """Bytes of L1 (data) and L2 of one core, and of the last cache; usual sizes of the first two where the system does not say."""
+    library.graft_limits_cache_bytes.restype = ctypes.c_size_t
+    l1, l2, last = (library.graft_limits_cache_bytes(level) for level in range(3))
+    return {"L1": l1 or 32 << 10, "L2": l2 or 1 << 20, "L3": last}
 
 
 def measure(library, threads, caches):

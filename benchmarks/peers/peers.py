@@ -205,7 +205,7 @@ def main():
     import peft
 
     name, flags = processor()
-    caches = limits.caches()
+    caches = limits.caches(library)
     machine = {
         "processor": name,
         "flags": flags,
