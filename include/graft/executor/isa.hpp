@@ -24,7 +24,7 @@ namespace graft::inline GRAFT_CONTRACT {
 enum class isa : int { baseline = 0, avx2 = 1, avx512 = 2 };
 
 /// "baseline", "avx2" or "avx512".
-[[nodiscard]] constexpr std::string_view name(isa level) {
+[[nodiscard]] GRAFT_FN constexpr std::string_view name(isa level) {
   return level == isa::avx512 ? "avx512" : level == isa::avx2 ? "avx2" : "baseline";
 }
 

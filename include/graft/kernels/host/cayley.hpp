@@ -50,7 +50,7 @@ struct cayley_plan {
 
 template <class E>
 void cayley_on_host(E const& ex, cayley_problem const& p) {
-  level_functions const& f = host_functions();
+  cayley_bodies const& f = host_bodies<cayley_bodies>();
   cayley_plan const plan(ex.concurrency(), p);
   index_t const groups = plan.groups;
   std::size_t const each = plan.each;

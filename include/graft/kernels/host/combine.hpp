@@ -41,7 +41,8 @@ struct override_for<combine_fn<Add>, E, Rows, W, Y> {
   static void run(E const& ex, plan<Space> const& p, Rows const& rows, W const& w, Y const& y) {
     if (y.size() == 0) return;
     graft::detail::over_tokens(ex, Add ? "combine_add" : "combine", graft::detail::combined(p, rows, y, w, Add),
-                               p.tokens, p.pairs(), graft::detail::host_functions().combine_rows);
+                               p.tokens, p.pairs(),
+                               graft::detail::host_bodies<graft::detail::combine_bodies>().combine_rows);
   }
 };
 
@@ -53,7 +54,8 @@ struct override_for<combine_backward_weights_fn, E, Rows, DY, DW> {
   static void run(E const& ex, plan<Space> const& p, Rows const& rows, DY const& dy, DW const& dw) {
     if (dw.size() == 0) return;
     graft::detail::over_tokens(ex, "combine_backward_weights", graft::detail::combined(p, rows, dy, dw, false),
-                               p.tokens, p.pairs(), graft::detail::host_functions().dot_pair_rows);
+                               p.tokens, p.pairs(),
+                               graft::detail::host_bodies<graft::detail::pair_dot_bodies>().dot_pair_rows);
   }
 };
 }  // namespace kernels

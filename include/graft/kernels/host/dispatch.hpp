@@ -26,7 +26,7 @@ template <class Space, class W>
 
 template <class E>
 void dispatch_on_host(E const& ex, dispatch_problem const& p, index_t rows) {
-  level_functions const& f = host_functions();
+  dispatch_bodies const& f = host_bodies<dispatch_bodies>();
   ex.region(useful_workers(ex.concurrency(), rows * p.columns),
             verb_region{"dispatch", [&](auto const& w) {
                           f.dispatch_rows(p, part_begin(rows, w.index(), w.size()),

@@ -50,7 +50,7 @@ struct expand_plan {
 
 template <class E>
 void expand_add_on_host(E const& ex, expand_plan const& plan) {
-  level_functions const& f = host_functions();
+  expand_bodies const& f = host_bodies<expand_bodies>();
   expand_problem const& p = plan.p;
   scratch_block const memory(ex.resource(), plan.bytes());
   ex.region(plan.workers,

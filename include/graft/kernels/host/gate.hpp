@@ -21,7 +21,7 @@ inline namespace GRAFT_TARGET {
 
 template <class E>
 void gate_on_host(E const& ex, gate_problem const& p) {
-  level_functions const& f = host_functions();
+  gate_bodies const& f = host_bodies<gate_bodies>();
   int const workers = useful_workers(ex.concurrency(), p.rows * (p.experts + 16 * p.k) * 4);
   std::size_t const each = float_bytes(gate_scratch(p.experts, p.rows));
   scratch_block const memory(ex.resource(), each * static_cast<std::size_t>(workers));

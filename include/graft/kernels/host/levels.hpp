@@ -108,30 +108,56 @@ struct expand_sizes {
   [[nodiscard]] constexpr index_t floats() const { return w + v + stage; }
 };
 
-/// What a level offers. No part of the namespace of a target: units of different targets share one table.
-struct level_functions {
+// What a level offers, in tables by what verbs take together: a unit compiles the bodies of the tables that it asks for. No part
+// of the namespace of a target: units of different targets share one table.
+struct shrink_bodies {
   void (*shrink_chunk)(shrink_problem const&, index_t, index_t, index_t, index_t, index_t, float*, index_t, bool,
                        float*);
   void (*shrink_rows)(shrink_problem const&, index_t, index_t, float*, float*);
   void (*combine_chunks)(float const*, index_t, index_t, index_t, index_t, float, float*);
-  void (*expand_rows)(expand_problem const&, index_t, index_t, index_t, index_t, float*);
   void (*unpack)(float const*, index_t, index_t, index_t, operand const&);
+};
+struct expand_bodies {
+  void (*expand_rows)(expand_problem const&, index_t, index_t, index_t, index_t, float*);
+};
+struct norm_bodies {
   void (*norm_rows)(norm_problem const&, index_t, index_t, float const*, float*);
+};
+struct rotation_bodies {
   void (*pack)(operand const&, index_t, index_t, float*, index_t);
   void (*pack_rotation)(rotation_problem const&, index_t, index_t, index_t, float*);
   void (*rotate)(rotation_problem const&, index_t, float const*, float const*, index_t, float*, index_t, index_t,
                  index_t, index_t, float*);
-  void (*cayley)(cayley_problem const&, index_t, index_t, float*);
   void (*finish_rotation)(rotation_problem const&, index_t, index_t, float const*, index_t, float*);
+};
+struct cayley_bodies {
+  void (*cayley)(cayley_problem const&, index_t, index_t, float*);
+};
+struct dispatch_bodies {
   void (*dispatch_rows)(dispatch_problem const&, index_t, index_t);
+};
+struct combine_bodies {
   void (*combine_rows)(combine_problem const&, index_t, index_t);
+};
+struct pair_dot_bodies {
   void (*dot_pair_rows)(combine_problem const&, index_t, index_t);
+};
+struct gate_bodies {
   void (*gate_rows)(gate_problem const&, index_t, index_t, float*);
 };
+struct all_host_bodies : shrink_bodies,
+                         expand_bodies,
+                         norm_bodies,
+                         rotation_bodies,
+                         cayley_bodies,
+                         dispatch_bodies,
+                         combine_bodies,
+                         pair_dot_bodies,
+                         gate_bodies {};
 
 #if defined(GRAFT_HOST_BODIES_ELSEWHERE) || defined(GRAFT_HOST_BODIES_HERE)
 /// The bodies of the level in use, from the unit that has them.
-level_functions const& shared_host_functions();
+all_host_bodies const& shared_host_functions();
 #endif
 
 inline namespace GRAFT_TARGET {
@@ -241,23 +267,23 @@ inline namespace GRAFT_TARGET {
 
 namespace graft::inline GRAFT_CONTRACT::detail {
 inline namespace GRAFT_TARGET {
-/// The bodies of the level in use.
-template <int = 0>
-[[nodiscard]] inline level_functions const& host_functions() {
+/// Bodies of the level in use: one of the tables above.
+template <class Bodies>
+[[nodiscard]] inline Bodies const& host_bodies() {
 #if defined(GRAFT_CALLS_HOST_BODIES)
   return shared_host_functions();
 #else
 #if defined(GRAFT_HAS_LEVELS)
   isa const level = active_isa();
-  if (level == isa::avx512) return avx512::functions();
-  if (level == isa::avx2) return avx2::functions();
+  if (level == isa::avx512) return avx512::bodies<Bodies>();
+  if (level == isa::avx2) return avx2::bodies<Bodies>();
 #endif
-  return baseline::functions();
+  return baseline::bodies<Bodies>();
 #endif
 }
 }  // namespace GRAFT_TARGET
 
 #if defined(GRAFT_HOST_BODIES_HERE)
-level_functions const& shared_host_functions() { return host_functions(); }
+all_host_bodies const& shared_host_functions() { return host_bodies<all_host_bodies>(); }
 #endif
 }  // namespace graft::inline GRAFT_CONTRACT::detail

@@ -109,40 +109,42 @@ inline void scale_ranks(float const* rank, index_t rows, index_t ranks, float* v
 }
 
 template <class E>
-void low_rank_add_on_host(E const& ex, level_functions const& f, low_rank_plan const& plan, shrink_problem const& s,
-                          fp32_factors const& factors, std::byte* const memory) {
+void low_rank_add_on_host(E const& ex, shrink_bodies const& shrinks, expand_bodies const& expands,
+                          low_rank_plan const& plan, shrink_problem const& s, fp32_factors const& factors,
+                          std::byte* const memory) {
   auto* const part = reinterpret_cast<float*>(memory);
-  ex.region(plan.workers,
-            verb_region{"low_rank_add", [&](auto const& w) {
-                          std::byte* const mine = memory + plan.parts + plan.each * static_cast<std::size_t>(w.index());
-                          auto* const v = reinterpret_cast<float*>(mine);
-                          auto* const scratch = reinterpret_cast<float*>(mine + plan.kept);
-                          if (plan.by_rows) {
-                            index_t const end = part_begin(s.rows, w.index() + 1, w.size());
-                            for (index_t t = part_begin(s.rows, w.index(), w.size()); t < end; t += plan.block) {
-                              index_t const u = (std::min)(t + plan.block, end);
-                              f.shrink_rows(s, t, u, v, scratch);
-                              scale_ranks(factors.rank, u - t, s.ranks, v);
-                              f.expand_rows(plan.expand_of(v, t, u - t, factors), 0, u - t, 0, plan.columns, scratch);
-                            }
-                            return;
-                          }
-                          index_t const count = s.rows * s.ranks;
-                          index_t const panels = (plan.columns + panel_width - 1) / panel_width;
-                          shrink_items_of(f, s, plan.items, w.index(), w.size(), part, scratch);
-                          w.barrier();
-                          f.combine_chunks(part, plan.items.chunks, 0, count, count, s.scale, v);
-                          scale_ranks(factors.rank, s.rows, s.ranks, v);
-                          f.expand_rows(
-                              plan.expand_of(v, 0, s.rows, factors), 0, s.rows,
-                              part_begin(panels, w.index(), w.size()) * panel_width,
-                              (std::min)(part_begin(panels, w.index() + 1, w.size()) * panel_width, plan.columns),
-                              scratch);
-                        }});
+  ex.region(
+      plan.workers,
+      verb_region{"low_rank_add", [&](auto const& w) {
+                    std::byte* const mine = memory + plan.parts + plan.each * static_cast<std::size_t>(w.index());
+                    auto* const v = reinterpret_cast<float*>(mine);
+                    auto* const scratch = reinterpret_cast<float*>(mine + plan.kept);
+                    if (plan.by_rows) {
+                      index_t const end = part_begin(s.rows, w.index() + 1, w.size());
+                      for (index_t t = part_begin(s.rows, w.index(), w.size()); t < end; t += plan.block) {
+                        index_t const u = (std::min)(t + plan.block, end);
+                        shrinks.shrink_rows(s, t, u, v, scratch);
+                        scale_ranks(factors.rank, u - t, s.ranks, v);
+                        expands.expand_rows(plan.expand_of(v, t, u - t, factors), 0, u - t, 0, plan.columns, scratch);
+                      }
+                      return;
+                    }
+                    index_t const count = s.rows * s.ranks;
+                    index_t const panels = (plan.columns + panel_width - 1) / panel_width;
+                    shrink_items_of(shrinks, s, plan.items, w.index(), w.size(), part, scratch);
+                    w.barrier();
+                    shrinks.combine_chunks(part, plan.items.chunks, 0, count, count, s.scale, v);
+                    scale_ranks(factors.rank, s.rows, s.ranks, v);
+                    expands.expand_rows(
+                        plan.expand_of(v, 0, s.rows, factors), 0, s.rows,
+                        part_begin(panels, w.index(), w.size()) * panel_width,
+                        (std::min)(part_begin(panels, w.index() + 1, w.size()) * panel_width, plan.columns), scratch);
+                  }});
 }
 template <class E, class F>
 void low_rank_add_on_host(E const& ex, low_rank_plan const& plan, F const& given) {
-  level_functions const& f = host_functions();
+  shrink_bodies const& shrinks = host_bodies<shrink_bodies>();
+  expand_bodies const& expands = host_bodies<expand_bodies>();
   shrink_problem const& s = plan.s;
   scratch_block const memory(ex.resource(), plan.bytes());
   std::byte* rest = memory.data();
@@ -150,7 +152,7 @@ void low_rank_add_on_host(E const& ex, low_rank_plan const& plan, F const& given
   factors.rank = plain_factor(given.rank, rest);
   factors.delta = plain_factor(given.delta, rest);
   factors.result = plain_factor(given.result, rest);
-  low_rank_add_on_host(ex, f, plan, s, factors, rest);
+  low_rank_add_on_host(ex, shrinks, expands, plan, s, factors, rest);
 }
 
 }  // namespace GRAFT_TARGET

@@ -50,7 +50,7 @@ struct rotation_plan {
 
 /// Factors of `rows` rows from row t on, items [first, last), with `wait` after each.
 template <class Wait>
-void rotate_rows_on_host(level_functions const& f, rotation_plan const& plan, float const* packed, index_t t,
+void rotate_rows_on_host(rotation_bodies const& f, rotation_plan const& plan, float const* packed, index_t t,
                          index_t rows, index_t first, index_t last, float* own, float* scratch, Wait const& wait) {
   rotation_problem const& p = plan.p;
   bool const reads_x = plan.plain(p.x);
@@ -71,7 +71,7 @@ void rotate_rows_on_host(level_functions const& f, rotation_plan const& plan, fl
 
 template <class E>
 void rotate_on_host(E const& ex, rotation_plan const& plan) {
-  level_functions const& f = host_functions();
+  rotation_bodies const& f = host_bodies<rotation_bodies>();
   rotation_problem const& p = plan.p;
   scratch_block const memory(ex.resource(), plan.bytes());
   auto* const packed = reinterpret_cast<float*>(memory.data());

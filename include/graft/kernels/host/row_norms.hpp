@@ -36,7 +36,8 @@ struct norm_plan {
 
 template <class E>
 void row_norms_on_host(E const& ex, norm_plan const& plan) {
-  level_functions const& f = host_functions();
+  shrink_bodies const& shrinks = host_bodies<shrink_bodies>();
+  norm_bodies const& norms = host_bodies<norm_bodies>();
   norm_problem const& p = plan.p;
   scratch_block const memory(ex.resource(), plan.bytes());
   auto* const gram = reinterpret_cast<float*>(memory.data());
@@ -47,14 +48,14 @@ void row_norms_on_host(E const& ex, norm_plan const& plan) {
                           index_t const first = part_begin(p.ranks, w.index(), w.size());
                           index_t const last = part_begin(p.ranks, w.index() + 1, w.size());
                           if (last > first)
-                            f.shrink_rows({p.a, p.a, {}, p.ranks, p.ranks, p.length, 1.0F}, first, last,
-                                          gram + first * p.ranks, scratch);
+                            shrinks.shrink_rows({p.a, p.a, {}, p.ranks, p.ranks, p.length, 1.0F}, first, last,
+                                                gram + first * p.ranks, scratch);
                           for (index_t j = first; j < last; ++j)
                             gram[p.ranks * p.ranks + j] = std::sqrt(gram[j * p.ranks + j]);
                           w.barrier();
                           index_t const end = part_begin(p.rows, w.index() + 1, w.size());
                           for (index_t t = part_begin(p.rows, w.index(), w.size()); t < end; t += norm_row_block)
-                            f.norm_rows(p, t, t + norm_row_block < end ? t + norm_row_block : end, gram, scratch);
+                            norms.norm_rows(p, t, t + norm_row_block < end ? t + norm_row_block : end, gram, scratch);
                         }});
 }
 

@@ -33,7 +33,7 @@ struct shrink_items {
 };
 
 /// Items of worker `index`: part[q * rows * ranks + t * ranks + j].
-inline void shrink_items_of(level_functions const& f, shrink_problem const& p, shrink_items const& items, index_t index,
+inline void shrink_items_of(shrink_bodies const& f, shrink_problem const& p, shrink_items const& items, index_t index,
                             index_t size, float* part, float* scratch) {
   index_t const total = items.groups * items.chunks;
   for (index_t i = part_begin(total, index, size); i < part_begin(total, index + 1, size); ++i) {
@@ -79,7 +79,7 @@ struct shrink_plan {
 
 template <class E>
 void shrink_on_host(E const& ex, shrink_plan const& plan) {
-  level_functions const& f = host_functions();
+  shrink_bodies const& f = host_bodies<shrink_bodies>();
   shrink_problem const& p = plan.p;
   scratch_block const memory(ex.resource(), plan.bytes());
   if (plan.by_rows) {
