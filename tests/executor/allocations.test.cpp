@@ -10,17 +10,9 @@
 #include "support/executors.hpp"
 #include "support/random.hpp"
 #include "support/resources.hpp"
+#include "support/sanitizers.hpp"
 
-#if defined(__SANITIZE_THREAD__)
-#define TESTS_COUNT_NEW 0
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define TESTS_COUNT_NEW 0
-#endif
-#endif
-#if !defined(TESTS_COUNT_NEW)
-#define TESTS_COUNT_NEW 1
-#endif
+#define TESTS_COUNT_NEW (!TESTS_WITH_TSAN)
 
 namespace {
 std::atomic<long> allocations = 0;
