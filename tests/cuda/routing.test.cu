@@ -16,7 +16,7 @@ void compare() {
   tests::tally all;
   tests::stream on;
   for (tests::routing_shape const& s :
-       {tests::routing_shape{13, 8, 6, 2}, tests::routing_shape{520, 12, 10, 3}, tests::routing_shape{1, 4, 2, 2},
+       {tests::routing_shape{13, 8, 6, 2}, tests::routing_shape{520, 12, 10, 3}, tests::routing_shape{1, 4, 4, 2},
         tests::routing_shape{300, 260, 64, 8}, tests::routing_shape{7, 4, 300, 2}}) {
     std::string const described = "T = " + std::to_string(s.T) + ", H = " + std::to_string(s.H) +
                                   ", E = " + std::to_string(s.E) + ", k = " + std::to_string(s.k);
