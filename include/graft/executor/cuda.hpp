@@ -183,7 +183,7 @@ struct cuda_stream_executor {
   template <bool Global, class Body>
   void run(Body const& body, index_t size, detail::launch_shape const& launch) const {
     detail::call_scratch const memory(*this, launch.scratch());
-    auto const* const kernel = reinterpret_cast<void const*>(detail::cuda_league<Body, row_block, Global>);
+    auto* const kernel = detail::cuda_league<Body, row_block, Global>;
     cudaError_t error = cudaSuccess;
     if (launch.shared > detail::free_shared_memory)
       error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
