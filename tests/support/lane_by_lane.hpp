@@ -1,10 +1,13 @@
-// A team of lanes as devices have it, of which one runs at a time, from one barrier to the next: what a lane reads that another
-// one writes without a barrier in between is wrong in one of the orders of lanes.
+// Teams of lanes as devices have them. Lane by lane one runs at a time, from one barrier to the next: what a lane reads
+// that another one writes without a barrier in between is wrong in one of the orders of lanes. Or each is a thread, for
+// TSan.
 #pragma once
 
 #include <algorithm>
+#include <barrier>
 #include <condition_variable>
 #include <cstddef>
+#include <deque>
 #include <memory_resource>
 #include <mutex>
 #include <thread>
@@ -90,11 +93,26 @@ class lane_turns {
   int turn_ = -1;
 };
 
+/// Where lanes that run at once wait for those of their team, or of their group.
+class lane_meetings {
+ public:
+  explicit lane_meetings(int lanes) : team_(lanes) {
+    for (int i = 0; i < lanes; i += graft::group_threads) groups_.emplace_back(graft::group_threads);
+  }
+  void barrier(int) { team_.arrive_and_wait(); }
+  void group_barrier(int lane) { groups_[static_cast<std::size_t>(lane / graft::group_threads)].arrive_and_wait(); }
+
+ private:
+  std::barrier<> team_;
+  std::deque<std::barrier<>> groups_;
+};
+
+template <class Turns>
 struct lane_team {
   static constexpr int row_block = 4;
   graft::index_t rank;
   std::byte* memory;
-  lane_turns* turns;
+  Turns* turns;
   int lane;
   int all;
 
@@ -124,12 +142,12 @@ struct lane_team {
     turns->group_barrier(lane);
   }
 };
-static_assert(graft::wide_team<lane_team>);
+static_assert(graft::wide_team<lane_team<lane_turns>>);
 
 /// Generic bodies by such teams, one after the other. Scratch is full of rubbish before.
 struct lane_by_lane {
   using space_type = graft::host_space;
-  static constexpr int row_block = lane_team::row_block;
+  static constexpr int row_block = lane_team<lane_turns>::row_block;
   static constexpr bool wide_teams = true;
   lane_order order = lane_order::rising;
   int lanes = 8;
@@ -146,7 +164,7 @@ struct lane_by_lane {
       for (int lane = 0; lane < lanes; ++lane)
         threads.emplace_back([&, lane] {
           turns.begin(lane);
-          body(lane_team{rank, memory.data(), &turns, lane, lanes});
+          body(lane_team<lane_turns>{rank, memory.data(), &turns, lane, lanes});
           turns.end(lane);
         });
       for (std::thread& t : threads) t.join();
@@ -156,6 +174,33 @@ struct lane_by_lane {
   void fence() const {}
 };
 static_assert(graft::executor<lane_by_lane>);
+
+/// Generic bodies by teams of threads that run at once.
+struct lanes_at_once {
+  using space_type = graft::host_space;
+  static constexpr int row_block = lane_team<lane_meetings>::row_block;
+  static constexpr bool wide_teams = true;
+  int lanes = 8;
+
+  [[nodiscard]] static std::pmr::memory_resource* resource() { return graft::reference{}.resource(); }
+  [[nodiscard]] static constexpr graft::index_t teams_at_once() { return 64; }
+  template <class Body>
+  void league(graft::index_t size, std::size_t bytes, Body const& body) const {
+    graft::detail::scratch_block const memory(resource(), bytes);
+    lane_meetings meetings(lanes);
+    std::vector<std::thread> threads;
+    for (int lane = 0; lane < lanes; ++lane)
+      threads.emplace_back([&, lane] {
+        for (graft::index_t rank = 0; rank < size; ++rank) {
+          body(lane_team<lane_meetings>{rank, memory.data(), &meetings, lane, lanes});
+          meetings.barrier(lane);  // scratch is reused
+        }
+      });
+    for (std::thread& t : threads) t.join();
+  }
+  void fence() const {}
+};
+static_assert(graft::executor<lanes_at_once>);
 
 /// f(name, executor) in every order of lanes.
 template <class F>
