@@ -42,7 +42,8 @@ inline void right(cudaError_t error, std::string_view what) {
   return value;
 }
 
-/// Managed memory. Nothing that the device may still use goes back.
+/// Managed memory. Nothing that the device may still use goes back; and nothing runs while some is made, since the hosts of
+/// some systems may touch none meanwhile.
 template <class T>
 struct managed_allocator {
   using value_type = T;
@@ -50,6 +51,7 @@ struct managed_allocator {
   template <class U>
   explicit managed_allocator(managed_allocator<U> const&) {}
   [[nodiscard]] T* allocate(std::size_t count) {
+    right(cudaDeviceSynchronize(), "cudaDeviceSynchronize");
     void* data = nullptr;
     right(cudaMallocManaged(&data, count == 0 ? 1 : sizeof(T) * count), "cudaMallocManaged");
     return static_cast<T*>(data);

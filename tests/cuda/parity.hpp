@@ -13,9 +13,9 @@
 
 namespace tests {
 
-/// Every verb of `list(memory, f)`, which calls f(name, verb), on tensors of such a shape, twice; where `reference` refuses
-/// the shape, the device must in the same words. Returns the number of verbs. Not for Catch2: any thread may call it, and
-/// complaints go to the tally.
+/// Every verb of `list(memory, f)`, which calls f(name, verb), on tensors of such a shape, twice; where `reference`
+/// refuses the shape, the device must in the same words. Returns the number of verbs. Not for Catch2: any thread may call
+/// it, and complaints go to the tally.
 template <class Memory, template <class, class> class Tensors, class S, class Shape, class List, class... Layout>
 int compare_on_device(tally& all, stream& on, Shape const& shape, std::string const& described, List const& list,
                       Layout... how) {

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <limits>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -217,27 +218,80 @@ TEST_CASE("streams of two threads at once have the bits of reference", "[cuda][p
   }
 }
 
+namespace {
+/// Several leagues and scratch between them.
+constexpr auto several_calls = [](auto const& ex, auto& t) {
+  add_delta(ex, t.lora(), t.x.view(), t.y.view());
+  update_norms(ex, t.dora(), t.w.view());
+  graft::lora_gradients const g{.A = t.dA.view(), .B = t.dB.view(), .bias = {}};
+  backward(ex, t.lora(), t.x.view(), t.y.view(), g, t.dx.view());
+};
+using of_device = tests::tensors<float, tests::managed_memory>;
+}  // namespace
+
+TEST_CASE("streams of one thread have the bits of reference, without a wait in between", "[cuda][parity]") {
+  GRAFT_TESTS_NEED_DEVICE();
+  constexpr tests::verb_shape shape{65, 513, 17, 257};
+  tests::tensors<float> expected(shape);
+  of_device got[3]{of_device(shape), of_device(shape), of_device(shape)};
+  tests::stream on[3];
+  for (int time = 0; time < 3; ++time) {
+    several_calls(graft::reference{}, expected);
+    for (int i = 0; i < 3; ++i) several_calls(on[i].executor(), got[i]);
+  }
+  for (tests::stream& s : on) s.executor().fence();
+  for (of_device& t : got) CHECK(t.differences(expected) == "");
+}
+
+TEST_CASE("devices of one thread have the bits of reference, and streams belong to them", "[cuda][parity]") {
+  GRAFT_TESTS_NEED_DEVICE();
+  int devices = 0;
+  tests::right(cudaGetDeviceCount(&devices), "cudaGetDeviceCount");
+  if (devices < 2) SKIP("one CUDA device: two are needed");
+  auto const on_device = [](int d) { tests::right(cudaSetDevice(d), "cudaSetDevice"); };
+  constexpr tests::verb_shape shape{65, 513, 17, 257};
+  tests::tensors<float> expected(shape);
+  of_device got[2]{of_device(shape), of_device(shape)};
+  std::unique_ptr<tests::stream> on[2];
+  for (int d = 0; d < 2; ++d) {
+    on_device(d);
+    on[d] = std::make_unique<tests::stream>();
+  }
+  for (int time = 0; time < 3; ++time) {
+    several_calls(graft::reference{}, expected);
+    for (int d = 0; d < 2; ++d) {
+      on_device(d);
+      several_calls(on[d]->executor(), got[d]);
+    }
+  }
+  for (int d = 0; d < 2; ++d) {
+    on_device(d);
+    on[d]->executor().fence();
+  }
+  for (of_device& t : got) CHECK(t.differences(expected) == "");
+  // Device 1 is current, the stream is of device 0.
+  std::string const said = tests::sentence_of([&] { several_calls(on[0]->executor(), got[0]); });
+  CHECK(said.find("graft::cuda_stream_executor: graft::") == 0);
+  CHECK(said.find(" (cudaErrorInvalidResourceHandle)") != std::string::npos);
+  static_cast<void>(cudaGetLastError());
+  on_device(0);
+}
+
 TEST_CASE("calls can be captured, since they only enqueue", "[cuda]") {
   GRAFT_TESTS_NEED_DEVICE();
   tests::stream on;
   tests::tensors<float> expected({5, 30, 4, 20});
-  tests::tensors<float, tests::managed_memory> got({5, 30, 4, 20});
-  auto const call = [](auto const& ex, auto& t) {
-    add_delta(ex, t.lora(), t.x.view(), t.y.view());
-    update_norms(ex, t.dora(), t.w.view());
-    graft::lora_gradients const g{.A = t.dA.view(), .B = t.dB.view(), .bias = {}};
-    backward(ex, t.lora(), t.x.view(), t.y.view(), g, t.dx.view());
-  };
+  of_device got({5, 30, 4, 20});
   cudaGraph_t graph = nullptr;
   cudaGraphExec_t ready = nullptr;
   tests::right(cudaStreamBeginCapture(on.handle, cudaStreamCaptureModeThreadLocal), "cudaStreamBeginCapture");
-  call(on.executor(), got);
+  several_calls(on.executor(), got);
   tests::right(cudaStreamEndCapture(on.handle, &graph), "cudaStreamEndCapture");
   tests::right(cudaGraphInstantiate(&ready, graph, 0), "cudaGraphInstantiate");
   for (int time = 0; time < 2; ++time) {
     tests::right(cudaGraphLaunch(ready, on.handle), "cudaGraphLaunch");
     on.executor().fence();
-    call(graft::reference{}, expected);
+    several_calls(graft::reference{}, expected);
     CHECK(got.differences(expected) == "");
   }
   tests::right(cudaGraphExecDestroy(ready), "cudaGraphExecDestroy");

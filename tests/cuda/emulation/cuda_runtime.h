@@ -1,5 +1,5 @@
 // What graft and its tests use of CUDA's language and runtime, for a compiler of C++ and a CPU: with this file in front,
-// all that needs a GPU runs where there is none, in the blocks of an H100. Work waits on its stream until somebody
+// all that needs a GPU runs where there is none, in the blocks of two H100s. Work waits on its stream until somebody
 // synchronises; threads of a block run in turn, from one barrier to the next, in an order that changes from launch to
 // launch. So it shows what reads before a barrier, threads that part at one, masks and shuffles that name the wrong
 // threads, scratch that is written behind its end, launches beyond limits. It knows nothing of memory spaces

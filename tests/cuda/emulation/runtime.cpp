@@ -17,8 +17,8 @@
 #include <graft/config.hpp>
 
 namespace {
-// An H100's.
-constexpr int processors = 132, threads_of_processor = 2048;
+// H100s.
+constexpr int devices = 2, processors = 132, threads_of_processor = 2048;
 constexpr std::size_t shared_memory = 232448, free_shared_memory = 49152, guard_bytes = 64;
 }  // namespace
 
@@ -36,6 +36,7 @@ struct emulated_graph {
   std::vector<work> all;
 };
 struct emulated_stream {
+  int device;
   std::vector<work> waiting;
   std::vector<work> captured;
   bool captures = false;
@@ -49,6 +50,7 @@ std::recursive_mutex one_at_a_time;
 std::set<emulated_stream*> streams;
 std::map<void const*, std::size_t> allowed;  // shared memory of kernels
 unsigned launches = 0;
+thread_local int current_device = 0;
 
 [[noreturn]] void give_up(std::string const& what) {
   std::fprintf(stderr, "emulation: %s (thread %u of %u, block %u of %u)\n", what.c_str(), threadIdx.x, blockDim.x,
@@ -160,7 +162,7 @@ void run_launch(emulation::launch const& l) {
 
 // --- streams
 cudaError_t put(emulated_stream* stream, work const& w) {
-  if (streams.count(stream) == 0) return cudaErrorInvalidResourceHandle;
+  if (streams.count(stream) == 0 || stream->device != current_device) return cudaErrorInvalidResourceHandle;
   if (stream->invalid) return cudaErrorStreamCaptureInvalidated;
   (stream->captures ? stream->captured : stream->waiting).push_back(w);
   return cudaSuccess;
@@ -217,14 +219,18 @@ char const* cudaGetErrorString(cudaError_t error) { return cudaGetErrorName(erro
 cudaError_t cudaGetLastError() { return cudaSuccess; }
 
 cudaError_t cudaGetDeviceCount(int* count) {
-  *count = 1;
+  *count = devices;
   return cudaSuccess;
 }
 cudaError_t cudaGetDevice(int* device) {
-  *device = 0;
+  *device = current_device;
   return cudaSuccess;
 }
-cudaError_t cudaSetDevice(int device) { return device == 0 ? cudaSuccess : cudaErrorInvalidValue; }
+cudaError_t cudaSetDevice(int device) {
+  if (device < 0 || device >= devices) return cudaErrorInvalidValue;
+  current_device = device;
+  return cudaSuccess;
+}
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
   switch (attribute) {
     case cudaDevAttrMultiProcessorCount: *value = processors; return cudaSuccess;
@@ -244,7 +250,7 @@ cudaError_t cudaDeviceSynchronize() {
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
   lock const held(one_at_a_time);
-  streams.insert(*stream = new emulated_stream);
+  streams.insert(*stream = new emulated_stream{.device = current_device, .waiting = {}, .captured = {}});
   return cudaSuccess;
 }
 cudaError_t cudaStreamDestroy(cudaStream_t stream) {
