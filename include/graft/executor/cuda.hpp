@@ -122,7 +122,8 @@ inline constexpr std::size_t free_shared_memory = std::size_t{48} << 10U;
 ///     graft::scratch_arena scratch(device_pointer, graft::scratch_bytes(ex, call));
 ///     graft::cuda_stream_executor ex{.stream = stream, .scratch = &scratch, .faults = record_in_device_memory};
 ///
-/// Errors       device_error when a launch or `fence` fails: names the verb, the configuration and CUDA's own error.
+/// Errors       device_error when a launch or `fence` fails: names the verb, the configuration and CUDA's own error. What went
+///              wrong in earlier work on the device shows there too, under the name of whoever launches next.
 ///              argument_error when a call needs more scratch than there is. Both before the launch in question; a call of several
 ///              leagues may have enqueued earlier ones by then.
 struct cuda_stream_executor {
