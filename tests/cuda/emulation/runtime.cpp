@@ -145,7 +145,9 @@ void run_launch(emulation::launch const& l) {
   unsigned const order = launches++ % 3;
   std::vector<unsigned> turn(l.threads);
   for (unsigned i = 0; i < l.threads; ++i)
-    turn[i] = order == 0 ? i : order == 1 ? l.threads - 1 - i : (7 * i + 3) % l.threads;  // no whole warps divide by 7
+    turn[i] = order == 0   ? i
+              : order == 1 ? l.threads - 1 - i
+                           : (11 * i + 3) % l.threads;  // eight warps have no such divisor
   unsigned char* const scratch = graft::detail::graft_shared_memory;
   body = &l.body;
   gridDim.x = l.blocks;
