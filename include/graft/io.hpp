@@ -5,6 +5,7 @@
 
 #include <graft/io/adapted_module.hpp>
 #include <graft/io/adapter_config.hpp>
+#include <graft/io/dtype.hpp>
 #include <graft/io/errors.hpp>
 #include <graft/io/file_bytes.hpp>
 #include <graft/io/json.hpp>
@@ -12,3 +13,4 @@
 #include <graft/io/peft_checkpoint.hpp>
 #include <graft/io/peft_writer.hpp>
 #include <graft/io/safetensors.hpp>
+#include <graft/io/safetensors_writer.hpp>

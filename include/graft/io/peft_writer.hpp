@@ -30,6 +30,7 @@
 #include <graft/io/detail/config_json.hpp>
 #include <graft/io/peft_checkpoint.hpp>
 #include <graft/io/safetensors.hpp>
+#include <graft/io/safetensors_writer.hpp>
 
 namespace graft::inline GRAFT_CONTRACT::io {
 
