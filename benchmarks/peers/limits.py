@@ -3,7 +3,21 @@
 import ctypes
 
 KINDS = {"read": 0, "update": 2, "copy": 3}  # the copy goes around the caches
-SECONDS = 0.05  # for each figure
+LEVELS = ("L1", "L2", "L3", "DRAM")
+SECONDS = 1.5  # for all figures of a thread count
+
+
+class Found(ctypes.Structure):
+    """struct graft_limits."""
+
+    _fields_ = [
+        ("fma", ctypes.c_double),
+        ("bandwidth", ctypes.c_double * 4 * 4),
+        ("fork_join", ctypes.c_double),
+        ("barrier", ctypes.c_double),
+        ("bytes", ctypes.c_double * 4),
+        ("capacity", ctypes.c_double * 4),
+    ]
 
 
 def caches(library):
@@ -13,27 +27,21 @@ def caches(library):
     return {"L1": l1 or 32 << 10, "L2": l2 or 1 << 20, "L3": last}
 
 
-def measure(library, threads, caches):
+def measure(library, threads):
     """{"fma_flops", "bytes_per_second": {level: {kind}}, "fork_join_us", "vector_bits"} for so many threads."""
-    for name in ("bandwidth", "fma", "bf16_dots", "fork_join"):
-        getattr(library, "graft_limits_" + name).restype = ctypes.c_double
-    library.graft_limits_bandwidth.argtypes = [ctypes.c_int, ctypes.c_size_t, ctypes.c_int, ctypes.c_double]
-    for name in ("fma", "bf16_dots", "fork_join"):
-        getattr(library, "graft_limits_" + name).argtypes = [ctypes.c_int, ctypes.c_double]
-    sizes = {"L1": threads * caches["L1"] // 2, "L2": threads * caches["L2"] // 2}
-    if caches["L3"]:
-        sizes["L3"] = min(caches["L3"] // 2, 64 << 20)
-    sizes["DRAM"] = min(max(256 << 20, 4 * caches["L3"]), 2 << 30)
-    speeds = {
-        level: {kind: library.graft_limits_bandwidth(index, size, threads, SECONDS * (4 if level == "DRAM" else 1)) for kind, index in KINDS.items()}
-        for level, size in sizes.items()
-    }
-    speeds.setdefault("L3", speeds["DRAM"])
+    library.graft_limits_measure.argtypes = [ctypes.c_int, ctypes.c_double, ctypes.c_int, ctypes.POINTER(Found)]
+    library.graft_limits_measure.restype = None
+    library.graft_limits_bf16_dots.argtypes = [ctypes.c_int, ctypes.c_double]
+    library.graft_limits_bf16_dots.restype = ctypes.c_double
+    found = Found()
+    library.graft_limits_measure(threads, SECONDS, 0, found)
     return {
-        "fma_flops": library.graft_limits_fma(threads, SECONDS),
-        "bf16_dot_flops": library.graft_limits_bf16_dots(threads, SECONDS),
-        "bytes_per_second": speeds,
-        "fork_join_us": library.graft_limits_fork_join(threads, SECONDS) * 1e6,
+        "fma_flops": found.fma,
+        "bf16_dot_flops": library.graft_limits_bf16_dots(threads, SECONDS / 20),
+        "bytes_per_second": {
+            level: {kind: found.bandwidth[index][place] for kind, index in KINDS.items()} for place, level in enumerate(LEVELS)
+        },
+        "fork_join_us": found.fork_join * 1e6,
         "vector_bits": (128, 256, 512)[library.graft_limits_isa()],
     }
 
@@ -55,7 +63,7 @@ def larger(a, b):
 def sentence(threads, found):
     speeds = "; ".join(
         f"{level} " + "/".join(f"{found['bytes_per_second'][level][kind] / 1e9:.0f}" for kind in KINDS)
-        for level in ("L1", "L2", "L3", "DRAM")
+        for level in LEVELS
     )
     return (
         f"{threads} thread{'s' if threads > 1 else ''}: {found['fma_flops'] / 1e9:.0f} Gflop/s ({found['vector_bits']} bits; bf16 dots {found['bf16_dot_flops'] / 1e9:.0f}), GB/s read/update/copy: {speeds}; "

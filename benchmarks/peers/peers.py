@@ -243,7 +243,7 @@ def main():
     if loops is None:
         print("PyTorch without Python: skipped, its loops were not built")
 
-    before = {t: limits.measure(library, t, caches) for t in threads}
+    before = {t: limits.measure(library, t) for t in threads}
     for t in threads:
         print("limits at the start: " + limits.sentence(t, before[t]))
     print(f"\ntimes in us, 10th percentile; ratio = best peer / ours, median and lower quartile over {rounds} rounds\n{HEADER}")
@@ -259,7 +259,7 @@ def main():
         found.append(run_row(row, problem, bench, rounds, options.seed + index, before[row.threads], caches))
         del problem
         print(line(found[-1]), flush=True)
-    after = {t: limits.measure(library, t, caches) for t in threads}
+    after = {t: limits.measure(library, t) for t in threads}
     for t in threads:
         print(("\n" if t == threads[0] else "") + "limits at the end: " + limits.sentence(t, after[t]))
     runtimes = openmp_runtimes()
