@@ -50,9 +50,11 @@ TEST_CASE("what was read does not change with the file", "[io]") {
 
 TEST_CASE("copied bytes are aligned and independent", "[io]") {
   std::string source = "xabcdef";
-  auto const b = file_bytes::copy(tests::as_bytes(std::string_view(source).substr(1)));
+  auto b = file_bytes::copy(tests::as_bytes(std::string_view(source).substr(1)));
   source.assign(7, '!');
   CHECK(text_of(b.bytes()) == "abcdef");
+  b.owned()[1] = std::byte{'-'};
+  CHECK(text_of(b.bytes()) == "a-cdef");
   CHECK(aligned(b));
   auto const none = file_bytes::copy({});
   CHECK(none.bytes().empty());

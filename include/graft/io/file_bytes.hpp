@@ -113,6 +113,8 @@ class file_bytes {
   }
 
   [[nodiscard]] std::span<std::byte const> bytes() const { return {data_, size_}; }
+  /// The same to be written to; empty when they are mapped.
+  [[nodiscard]] std::span<std::byte> owned() { return {owned_.get(), owned_ ? size_ : 0}; }
 
  private:
   struct release {

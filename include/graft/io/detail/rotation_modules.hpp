@@ -5,12 +5,10 @@
 
 #include <cmath>
 #include <cstddef>
-#include <span>
 #include <string>
 #include <string_view>
 #include <type_traits>
 #include <utility>
-#include <vector>
 
 #include <graft/adapters/oft.hpp>
 #include <graft/config.hpp>
@@ -77,9 +75,8 @@ inline void add_boft(checkpoint_contents& c, std::string const& name, module_ten
 /// COFT: PEFT limits the parameters before every use, so those in the file may lie beyond.
 template <class T>
 void project_in_place(checkpoint_contents& c, adapted_module const& m, tensor_info const& t) {
-  std::vector<T> v(c.data<T>(m, ".oft_R.weight"), c.data<T>(m, ".oft_R.weight") + t.size());
-  project(reference{}, oft{view(v, t.shape[0], t.shape[1]), m.block_size * t.shape[0], m.block_size}, c.config.eps);
-  c.aligned.insert_or_assign(c.key(m.name, ".oft_R.weight"), file_bytes::copy(std::as_bytes(std::span(v))));
+  auto* const p = reinterpret_cast<T*>(c.aligned.find(c.key(m.name, ".oft_R.weight"))->second.owned().data());
+  project(reference{}, oft{view(p, t.shape[0], t.shape[1]), m.block_size * t.shape[0], m.block_size}, c.config.eps);
 }
 /// PEFT 0.14 and 0.15 stored whole blocks, oft_r, and scales, oft_s.
 inline void refuse_old_oft(checkpoint_contents const& c, tensor_info const& t) {
