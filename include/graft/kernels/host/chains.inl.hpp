@@ -68,17 +68,26 @@ void expand_panel(float const* v, index_t vrow, index_t vcolumn, index_t rows, i
   }
 }
 
+/// Asks for the lines of y three panels on from column c, or at the end of the rows for those of the next tile: rows of y are more
+/// streams than the hardware follows. Blocks of few panels are faster without.
+template <class TY>
+GRAFT_INLINE void ask_ahead(TY* y, index_t yrow, index_t rows, index_t c, index_t columns) {
+  if (columns < 8 * panel_width) return;
+  index_t const ahead = c + 3 * panel_width;
+  TY* const next =
+      ahead + panel_width <= columns ? y + ahead : y + rows * yrow + ahead % columns / panel_width * panel_width;
+  for (index_t t = 0; t < rows; ++t)
+    for (index_t i = 0; i < panel_width; i += 64 / static_cast<index_t>(sizeof(TY)))
+      __builtin_prefetch(next + t * yrow + i, 1);
+}
+
 /// MT rows x all whole panels of a block whose sums start from y and are stored as they are: nothing to decide between tiles.
 template <int MT, class TY>
 void expand_panels(float const* v, index_t vrow, index_t vcolumn, index_t depth, float const* w, index_t ldw,
                    index_t panel_floats, TY* y, index_t yrow, index_t columns) {
   constexpr int NV = vector_tile_expand;
-  constexpr index_t line = 64 / static_cast<index_t>(sizeof(TY));
   for (index_t p = 0; p + panel_width <= columns; p += panel_width, w += panel_floats) {
-    if (p + 3 * panel_width <= columns)  // rows of y are more streams than the hardware follows
-      repeat<MT>([&](auto t) __attribute__((always_inline)) {
-        for (index_t i = 0; i < panel_width; i += line) __builtin_prefetch(y + t * yrow + p + 2 * panel_width + i, 1);
-      });
+    ask_ahead(y, yrow, MT, p, columns);
     for (index_t s = 0; s < panel_width; s += 16 * NV) {
       TY* const out = y + p + s;
       lanes c[MT * NV];
@@ -145,14 +154,7 @@ inline void expand_row_tile(float const* v, index_t vrow, index_t vcolumn, index
     auto const* const w = static_cast<std::byte const*>(b.w) + c / panel_width * b.panel_bytes;
     operand const yc = y.at(0, c);
     expand_ending const ec = end.at(c);
-    // Rows of y are more streams than the hardware follows: three panels on, or at the end of the rows those of the next tile.
-    if (index_t const ahead = c + 3 * panel_width; b.columns > 3 * panel_width) {
-      operand const next =
-          ahead + panel_width <= b.columns ? y.at(0, ahead) : y.at(rows, ahead % b.columns / panel_width * panel_width);
-      for (index_t t = 0; t < rows; ++t)
-        for (index_t i = 0; i < panel_width; i += y.kind == storage::fp32 ? 16 : 32)
-          __builtin_prefetch(next.at(t, i).data, 1);
-    }
+    typed(y, [&](auto* p) __attribute__((always_inline)) { ask_ahead(p, y.row, rows, c, b.columns); });
     if (columns < panel_width)
       expand_tail(v, vrow, vcolumn, rows, columns, depth, static_cast<float const*>(b.tail), panel_width, yc, ec);
     else if (b.kind == storage::fp32)
