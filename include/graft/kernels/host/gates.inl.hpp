@@ -95,19 +95,27 @@ GRAFT_INLINE void gate_row(gate_problem const& p, index_t t, float const* z, std
     return;
   }
   float const largest = chosen[0];
-  for (index_t s = p.k; s % 16 != 0; ++s) chosen[s] = largest;
-  for (index_t s = 0; s < p.k; s += 16)
-    store(chosen + s, exponential(mul(add(load(chosen + s), splat(-largest)), splat(p.rate))));
-  float divisor = p.sums_over_all ? sum_of_exponentials(z, p.experts, largest, p.rate) : 1.0F;
-  if (p.sums_over_all) {
-    lanes const all = splat(divisor);
-    for (index_t s = 0; s < p.k; s += 16) store(chosen + s, divide(load(chosen + s), all));
+  if constexpr (is_compact) {  // no more of them than need be
+    chosen[0] = 1.0F;          // e^0
+    for (index_t s = 1; s < p.k; ++s) chosen[s] = portable_exp((chosen[s] - largest) * p.rate);
+  } else {
+    for (index_t s = p.k; s % 16 != 0; ++s) chosen[s] = largest;
+    for (index_t s = 0; s < p.k; s += 16)
+      store(chosen + s, exponential(mul(add(load(chosen + s), splat(-largest)), splat(p.rate))));
   }
+  auto const divide_all = [&](float by) {
+    if constexpr (is_compact)
+      for (index_t s = 0; s < p.k; ++s) chosen[s] = chosen[s] / by;
+    else
+      for (index_t s = 0; s < p.k; s += 16) store(chosen + s, divide(load(chosen + s), splat(by)));
+  };
+  float divisor = p.sums_over_all ? sum_of_exponentials(z, p.experts, largest, p.rate) : 1.0F;
+  if (p.sums_over_all) divide_all(divisor);
   if (p.renormalize) {
     float sum = 0.0F;
     for (index_t s = 0; s < p.k; ++s) sum = sum + chosen[s];
     divisor = sum + p.epsilon;
-    for (index_t s = 0; s < p.k; s += 16) store(chosen + s, divide(load(chosen + s), splat(divisor)));
+    divide_all(divisor);
   }
   for (index_t s = 0; s < p.k; ++s) write_choice(p, t, s, id[s], p.scale * chosen[s]);
 }
@@ -126,7 +134,7 @@ struct choice_lists {
   }
   GRAFT_INLINE void insert(lanes z) {
     repeat<K - 1>([&](auto s) __attribute__((always_inline)) {
-      constexpr int at = K - 1 - decltype(s)::value;
+      int const at = K - 1 - s;
       value[at] = larger(value[at], smaller(value[at - 1], z));
     });
     value[0] = larger(value[0], z);
@@ -135,7 +143,7 @@ struct choice_lists {
     lane_mask over[K];
     repeat<K>([&](auto s) __attribute__((always_inline)) { over[s] = above(z, value[s]); });
     repeat<K - 1>([&](auto s) __attribute__((always_inline)) {
-      constexpr int at = K - 1 - decltype(s)::value;
+      int const at = K - 1 - s;
       id[at] = choose(over[at - 1], id[at - 1], choose(over[at], number, id[at]));
     });
     id[0] = choose(over[0], number, id[0]);
@@ -143,38 +151,43 @@ struct choice_lists {
   }
 };
 
+/// Choices of a row that goes together with others, at most.
+inline constexpr index_t group_choices = 16;
+/// Of each of the rows that go together a logit and its number; numbers lie near the logits, whatever the count of slots is.
+struct gate_slot {
+  float value[gate_group_rows];
+  std::int32_t id[gate_group_rows];
+};
 /// Rows that go through the steps of selection together, so that the next ones' are under way while one's wait: the rows past the
-/// last are the first again. Lists of K choices of each, and a bit for each row that is left to `gate_row`.
-template <int K>
+/// last are the first again. A list of the choices of each, and a bit for each row that is left to `gate_row`. Only what keeps lists
+/// in registers knows their length when it is compiled.
 struct gate_group {
-  static constexpr index_t rows = 64;
-  static constexpr index_t room = 2 * K + 4;  // candidates of a row
   float const* first;
   index_t step;
   index_t experts;
   index_t vectors;  // of a row
   index_t live;     // lanes of the last one
   std::uint64_t slow = 0;
-  float value[K * rows];
-  std::int32_t id[K * rows];
+  gate_slot choice[group_choices];
 
   [[nodiscard]] GRAFT_INLINE float const* row(index_t l) const { return first + l * step; }
   [[nodiscard]] GRAFT_INLINE lanes last_of(float const* r) const { return load_masked(r + 16 * (vectors - 1), live); }
   GRAFT_INLINE void leave(index_t tile, unsigned which) {
     slow |= std::uint64_t{which} << static_cast<unsigned>(16 * tile);
   }
+  template <int K>
   GRAFT_INLINE void put(index_t tile, choice_lists<K> const& list) {
     repeat<K>([&](auto s) __attribute__((always_inline)) {
-      store(value + s * rows + 16 * tile, list.value[s]);
-      store_keys(id + s * rows + 16 * tile, list.id[s]);
+      store(choice[s].value + 16 * tile, list.value[s]);
+      store_keys(choice[s].id + 16 * tile, list.id[s]);
     });
   }
 };
 
 /// Lane l of out[i]: the largest logit of row l of a tile among those that are i of 16. With a NaN, or infinities of both signs, or
 /// sums that overflow, false.
-template <int K>
-GRAFT_INLINE bool look_at_tile(gate_group<K> const& g, index_t tile, lanes* out) {
+template <int = 0>
+GRAFT_INLINE bool look_at_tile(gate_group const& g, index_t tile, lanes* out) {
   lanes all = zero();
   if (g.vectors == 1)
     repeat<16>([&](auto l) __attribute__((always_inline)) {
@@ -227,24 +240,21 @@ GRAFT_INLINE std::uint64_t reaching_of(float const* z, index_t count, lanes boun
   return reaching(x, bound) & ((std::uint64_t{1} << static_cast<unsigned>(count)) - 1);
 }
 
-/// Candidates of the rows of a group, in the order of their numbers; -inf past the last.
+/// Candidates of a row that lists of K choices have room for.
 template <int K>
-struct gate_candidates {
-  static constexpr index_t slots = gate_group<K>::room + K;
-  float value[slots * gate_group<K>::rows];
-  std::int32_t id[slots * gate_group<K>::rows];
-};
-/// Logits that are at least least[row]: k or more. Returns how many a row has at most. A function of its own: it needs all registers.
+inline constexpr index_t candidates_kept = 2 * K + 4;
+/// Logits that are at least least[row], k or more, in the order of their numbers, and -inf past the last. Returns how many a row has
+/// at most. A function of its own: it needs all registers.
 template <int K, bool OneWord>
-__attribute__((noinline)) index_t find_candidates(gate_group<K>& g, index_t k, index_t tiles, float const* least,
-                                                  gate_candidates<K>& out) {
-  constexpr index_t rows = gate_group<K>::rows;
-  constexpr index_t room = gate_group<K>::room;
+__attribute__((noinline)) index_t find_candidates(gate_group& g, index_t k, index_t tiles, float const* least,
+                                                  gate_slot* out) {
+  constexpr index_t room = candidates_kept<K>;
   constexpr float masked = -std::numeric_limits<float>::infinity();
-  for (index_t i = 0; i < room * rows; i += 16) {
-    store(out.value + i, splat(masked));
-    store_keys(out.id + i, splat_key(0));
-  }
+  for (index_t s = 0; s < room; ++s)
+    for (index_t l = 0; l < gate_group_rows; l += 16) {
+      store(out[s].value + l, splat(masked));
+      store_keys(out[s].id + l, splat_key(0));
+    }
   // Slots are written without asking whether there is another candidate, as far as there mostly is.
   constexpr index_t each = K > 4 ? 4 : 0;
   index_t const sure = OneWord ? (K <= 2 ? K : k) : each;
@@ -252,8 +262,6 @@ __attribute__((noinline)) index_t find_candidates(gate_group<K>& g, index_t k, i
   for (index_t l = 0; l < 16 * tiles; ++l) {
     float const* const row = g.row(l);
     lanes const bound = splat(least[l]);
-    float* const value = out.value + l;
-    std::int32_t* const id = out.id + l;
     index_t n = 0;
     for (index_t e0 = 0; e0 < g.experts && n <= room; e0 += 64) {
       index_t const count = g.experts - e0;
@@ -262,8 +270,8 @@ __attribute__((noinline)) index_t find_candidates(gate_group<K>& g, index_t k, i
       index_t const found = __builtin_popcountll(word);
       auto const put = [&](index_t s) __attribute__((always_inline)) {
         index_t const e = e0 + __builtin_ctzll(OneWord ? word : word | last);
-        id[s * rows] = static_cast<std::int32_t>(e);
-        value[s * rows] = row[e];
+        out[s].id[l] = static_cast<std::int32_t>(e);
+        out[s].value[l] = row[e];
         word &= word - 1;
       };
       for (index_t i = 0; i < sure; ++i) put(n + i);
@@ -276,7 +284,7 @@ __attribute__((noinline)) index_t find_candidates(gate_group<K>& g, index_t k, i
       continue;
     }
     if constexpr (!OneWord)
-      for (index_t i = 0; i < sure; ++i) value[(n + i) * rows] = masked;
+      for (index_t i = 0; i < sure; ++i) out[n + i].value[l] = masked;
     if (n > deepest) deepest = n;
   }
   return deepest;
@@ -284,10 +292,9 @@ __attribute__((noinline)) index_t find_candidates(gate_group<K>& g, index_t k, i
 
 /// The lists of a group. At least k logits reach the k-th largest of the maxima of a row's lanes, and what does not is no choice.
 template <int K>
-GRAFT_INLINE void select_choices(gate_group<K>& g, index_t k, index_t tiles) {
+GRAFT_INLINE void select_choices(gate_group& g, index_t k, index_t tiles) {
   constexpr float infinite = std::numeric_limits<float>::infinity();
-  constexpr index_t rows = gate_group<K>::rows;
-  float least[rows];
+  float least[gate_group_rows];
   for (index_t tile = 0; tile < tiles; ++tile) {
     lanes most[16];
     if (!look_at_tile(g, tile, most)) {
@@ -305,25 +312,25 @@ GRAFT_INLINE void select_choices(gate_group<K>& g, index_t k, index_t tiles) {
     }
   }
   if (g.vectors > 1) {
-    gate_candidates<K> found;
+    gate_slot found[candidates_kept<K> + K];
     index_t const deepest = g.experts <= 64 ? find_candidates<K, true>(g, k, tiles, least, found)
                                             : find_candidates<K, false>(g, k, tiles, least, found);
     for (index_t tile = 0; tile < tiles; ++tile) {
       choice_lists<K> list;
       list.begin();
       for (index_t s = 0; s < deepest; ++s)
-        list.insert(load(found.value + s * rows + 16 * tile), load_keys(found.id + s * rows + 16 * tile));
+        list.insert(load(found[s].value + 16 * tile), load_keys(found[s].id + 16 * tile));
       g.put(tile, list);
     }
   }
   for (index_t tile = 0; tile < tiles; ++tile)
-    g.leave(tile, 0xffffU & ~(bits_of(above(load(g.value + (k - 1) * rows + 16 * tile), splat(-infinite))) &
-                              bits_of(above(splat(infinite), load(g.value + 16 * tile)))));
+    g.leave(tile, 0xffffU & ~(bits_of(above(load(g.choice[k - 1].value + 16 * tile), splat(-infinite))) &
+                              bits_of(above(splat(infinite), load(g.choice[0].value + 16 * tile)))));
 }
 
 /// Of the rows of a tile, the sum over all of e^((z - most) rate).
-template <int K>
-GRAFT_INLINE lanes sums_of_exponentials(gate_group<K> const& g, index_t tile, float const* most, float rate) {
+template <int = 0>
+__attribute__((noinline)) lanes sums_of_exponentials(gate_group const& g, index_t tile, float const* most, float rate) {
   constexpr index_t step = kernels::chunk / 16;
   lanes sum = zero();
   for (index_t first = 0; first < g.vectors; first += step) {
@@ -346,80 +353,77 @@ GRAFT_INLINE lanes sums_of_exponentials(gate_group<K> const& g, index_t tile, fl
 }
 
 /// Weights in place of the values of the lists.
-template <int K>
-GRAFT_INLINE void weigh_choices(gate_problem const& p, gate_group<K>& g, index_t tiles) {
-  constexpr index_t rows = gate_group<K>::rows;
+template <class Size>
+GRAFT_INLINE void weigh_choices(gate_problem const& p, Size k, gate_group& g, index_t tiles) {
   lanes const rate = splat(p.rate);
   for (index_t tile = 0; tile < tiles; ++tile) {
-    float* const value = g.value + 16 * tile;
-    lanes u[K];
-    lanes const below = mul(load(value), splat(-1.0F));
+    auto const value = [&](index_t s) __attribute__((always_inline)) { return g.choice[s].value + 16 * tile; };
+    lanes u[group_choices];
+    lanes const below = mul(load(value(0)), splat(-1.0F));
     u[0] = splat(1.0F);  // e^0
-    repeat<K - 1>([&](auto s) __attribute__((always_inline)) {
-      u[s + 1] = exponential(mul(add(load(value + (s + 1) * rows), below), rate));
+    repeat_up_to(k, [&](auto s) __attribute__((always_inline)) {
+      if (s > 0) u[s] = exponential(mul(add(load(value(s)), below), rate));
     });
     if (p.sums_over_all) {
-      lanes const all = sums_of_exponentials(g, tile, value, p.rate);
-      repeat<K>([&](auto s) __attribute__((always_inline)) { u[s] = divide(u[s], all); });
+      lanes const all = sums_of_exponentials(g, tile, value(0), p.rate);
+      repeat_up_to(k, [&](auto s) __attribute__((always_inline)) { u[s] = divide(u[s], all); });
     }
     if (p.renormalize) {
       lanes sum = zero();
-      repeat<K>([&](auto s) __attribute__((always_inline)) {
-        if (s < p.k) sum = add(sum, u[s]);
-      });
+      repeat_up_to(k, [&](auto s) __attribute__((always_inline)) { sum = add(sum, u[s]); });
       sum = add(sum, splat(p.epsilon));
-      repeat<K>([&](auto s) __attribute__((always_inline)) { u[s] = divide(u[s], sum); });
+      repeat_up_to(k, [&](auto s) __attribute__((always_inline)) { u[s] = divide(u[s], sum); });
     }
-    repeat<K>([&](auto s) __attribute__((always_inline)) { store(value + s * rows, mul(u[s], splat(p.scale))); });
+    repeat_up_to(k, [&](auto s) __attribute__((always_inline)) { store(value(s), mul(u[s], splat(p.scale))); });
   }
 }
 
-template <int K>
-GRAFT_INLINE void write_choices(gate_problem const& p, index_t t0, index_t count, gate_group<K> const& g) {
-  constexpr index_t rows = gate_group<K>::rows;
+template <class Size>
+GRAFT_INLINE void write_choices(gate_problem const& p, Size k, index_t t0, index_t count, gate_group const& g) {
   bool const plain = p.weights.kind == storage::fp32 && p.weights.column == 1 && !p.wide_ids && p.id_column == 1;
-  bool const pairs = plain && p.k == 2 && p.weights.row == 2 && p.id_row == 2;
+  bool const pairs = plain && k == 2 && p.weights.row == 2 && p.id_row == 2;
   auto* const ids = static_cast<std::int32_t*>(p.ids) + t0 * p.id_row;
   float* const weights = p.weights.as<float>() + t0 * p.weights.row;
   for (index_t first = 0; first < count; first += 16) {
     index_t const some = count - first < 16 ? count - first : 16;
     auto const slow = static_cast<unsigned>(g.slow >> static_cast<unsigned>(first)) & 0xffffU;
-    float const* const value = g.value + first;
-    std::int32_t const* const id = g.id + first;
-    if constexpr (K == 2)
-      if (pairs && some == 16 && slow == 0) {
-        store_pairs(ids + 2 * first, load_keys(id), load_keys(id + rows));
-        store_pairs(weights + 2 * first, load(value), load(value + rows));
-        continue;
-      }
+    auto const value = [&](index_t s) __attribute__((always_inline)) { return g.choice[s].value + first; };
+    auto const id = [&](index_t s) __attribute__((always_inline)) { return g.choice[s].id + first; };
+    if (pairs && some == 16 && slow == 0) {
+      store_pairs(ids + 2 * first, load_keys(id(0)), load_keys(id(1)));
+      store_pairs(weights + 2 * first, load(value(0)), load(value(1)));
+      continue;
+    }
     if (plain && slow == 0) {
       lanes w[16];
       lanes e[16];
-      for (index_t s = 0; s < 16; ++s) {
-        w[s] = s < K ? load(value + s * rows) : zero();
-        e[s] = s < K ? lanes_of(load_keys(id + s * rows)) : zero();
-      }
+      repeat_up_to(k, [&](auto s) __attribute__((always_inline)) {
+        w[s] = load(value(s));
+        e[s] = lanes_of(load_keys(id(s)));
+      });
+      for (int s = k; s < 16; ++s) w[s] = e[s] = zero();
       transpose16(w);
       transpose16(e);
       for (index_t l = 0; l < some; ++l) {
-        store_part(weights + (first + l) * p.weights.row, w[l], p.k);
-        store_part_of_keys(ids + (first + l) * p.id_row, e[l], p.k);
+        store_part(weights + (first + l) * p.weights.row, w[l], k);
+        store_part_of_keys(ids + (first + l) * p.id_row, e[l], k);
       }
       continue;
     }
     for (index_t l = 0; l < some; ++l)
       if ((slow >> static_cast<unsigned>(l) & 1U) == 0)
-        for (index_t s = 0; s < p.k; ++s) write_choice(p, t0 + first + l, s, id[s * rows + l], value[s * rows + l]);
+        for (index_t s = 0; s < k; ++s) write_choice(p, t0 + first + l, s, id(s)[l], value(s)[l]);
   }
 }
 
-/// Rows [t0, t0 + count), at most 64. Bits of the result: rows that are left.
-template <int K>
-inline std::uint64_t gate_rows_together(gate_problem const& p, index_t t0, index_t count, float* scratch) {
+/// Rows [t0, t0 + count), at most 64. Bits of the result: rows that are left. The most usual numbers
+/// of choices have bodies of their own.
+template <class Size>
+std::uint64_t gate_rows_together(gate_problem const& p, Size k, index_t t0, index_t count, float* scratch) {
   index_t const ld = (p.experts + 15) / 16 * 16;
   index_t const tiles = (count + 15) / 16;
   bool const direct = p.logits.kind == storage::fp32 && p.logits.column == 1 && count % 16 == 0;
-  gate_group<K> g;
+  gate_group g;
   g.first = direct ? p.logits.at(t0, 0).as<float const>() : scratch;
   g.step = direct ? p.logits.row : ld;
   g.experts = p.experts;
@@ -430,9 +434,12 @@ inline std::uint64_t gate_rows_together(gate_problem const& p, index_t t0, index
     for (index_t l = count; l < 16 * tiles; ++l)
       std::memcpy(scratch + l * ld, scratch, sizeof(float) * static_cast<std::size_t>(ld));
   }
-  select_choices(g, p.k, tiles);
-  weigh_choices(p, g, tiles);
-  write_choices(p, t0, count, g);
+  if constexpr (!std::is_same_v<Size, int>) select_choices<Size::value>(g, k, tiles);
+  else if (k <= 4) select_choices<4>(g, k, tiles);
+  else if (k <= 8) select_choices<8>(g, k, tiles);
+  else select_choices<group_choices>(g, k, tiles);
+  weigh_choices(p, k, g, tiles);
+  write_choices(p, k, t0, count, g);
   return g.slow;
 }
 
@@ -445,12 +452,12 @@ inline void gate_rows(gate_problem const& p, index_t first, index_t last, float*
   for (index_t t = first; t < last; t += gate_group_rows) {
     index_t const count = last - t < gate_group_rows ? last - t : gate_group_rows;
     std::uint64_t slow = ~std::uint64_t{0};
-    if (count >= gate_tile_rows && p.k <= 16 && p.experts <= gate_group_experts)
-      slow = p.k == 1   ? gate_rows_together<1>(p, t, count, z)
-             : p.k == 2 ? gate_rows_together<2>(p, t, count, z)
-             : p.k <= 4 ? gate_rows_together<4>(p, t, count, z)
-             : p.k <= 8 ? gate_rows_together<8>(p, t, count, z)
-                        : gate_rows_together<16>(p, t, count, z);
+    if constexpr (!is_compact)
+      if (count >= gate_tile_rows && p.k <= group_choices && p.experts <= gate_group_experts)
+        slow = p.k == 1   ? gate_rows_together(p, std::integral_constant<int, 1>{}, t, count, z)
+               : p.k == 2 ? gate_rows_together(p, std::integral_constant<int, 2>{}, t, count, z)
+               : p.k == 8 ? gate_rows_together(p, std::integral_constant<int, 8>{}, t, count, z)
+                          : gate_rows_together(p, static_cast<int>(p.k), t, count, z);
     p.codes.set_right(t, count);
     if (count < gate_group_rows) slow &= (std::uint64_t{1} << static_cast<unsigned>(count)) - 1;
     for (; slow != 0; slow &= slow - 1) {

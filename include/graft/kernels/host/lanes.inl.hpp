@@ -4,13 +4,33 @@
 // Included once per level by levels.hpp, which defines GRAFT_LEVEL (a namespace) and GRAFT_LEVEL_NUMBER (0, 1, 2).
 namespace graft::inline GRAFT_CONTRACT::detail::inline GRAFT_TARGET::GRAFT_LEVEL {
 
-/// f(0), ..., f(N - 1) with compile-time indices. Not `#pragma GCC unroll`: g++ 12.2 makes wrong code of it at -O1 and
+/// Where better levels exist the baseline is for processors without FMA, whose every fma is a library call: one body and loops where
+/// other levels have many, unrolled.
+#if GRAFT_LEVEL_NUMBER == 0 && defined(GRAFT_HAS_LEVELS)
+#define GRAFT_LANE __attribute__((noinline)) inline
+inline constexpr bool is_compact = true;
+#else
+#define GRAFT_LANE GRAFT_INLINE
+inline constexpr bool is_compact = false;
+#endif
+
+/// f(0), ..., f(N - 1), with compile-time indices where that is fast. Not `#pragma GCC unroll`: g++ 12.2 makes wrong code of it at -O1 and
 /// -O2, and without any unrolling -O2 leaves accumulators in memory.
 template <int N, class F>
 GRAFT_INLINE void repeat(F const& f) {
-  [&]<int... Step>(std::integer_sequence<int, Step...>) __attribute__((always_inline)) {
-    (f(std::integral_constant<int, Step>{}), ...);
-  }(std::make_integer_sequence<int, N>{});
+  if constexpr (is_compact)
+    for (int i = 0; i < N; ++i) f(i);
+  else
+    [&]<int... Step>(std::integer_sequence<int, Step...>) __attribute__((always_inline)) {
+      (f(std::integral_constant<int, Step>{}), ...);
+    }(std::make_integer_sequence<int, N>{});
+}
+/// The same for a number that may be an integral constant.
+template <class Size, class F>
+GRAFT_INLINE void repeat_up_to(Size n, F const& f) {
+  if constexpr (std::is_same_v<Size, int>)
+    for (int i = 0; i < n; ++i) f(i);
+  else repeat<Size::value>(f);
 }
 
 #if GRAFT_LEVEL_NUMBER == 2
@@ -289,13 +309,6 @@ GRAFT_INLINE void load_transposed4(lanes* v, float const* p, index_t ld) {
 
 #else
 
-// Where better levels exist this one is for processors without FMA, whose every fma is a library call: small, not fast.
-#if defined(GRAFT_HAS_LEVELS)
-#define GRAFT_LANE __attribute__((noinline)) inline
-#else
-#define GRAFT_LANE GRAFT_INLINE
-#endif
-
 struct lanes {
   float v[16];
 };
@@ -359,16 +372,16 @@ GRAFT_LANE void load_transposed4(lanes* v, float const* p, index_t ld) {
 
 #endif
 
-/// The first `count` of sixteen; the others are +0.
+/// The first `count` of sixteen; the others are +0. No part of their callers: copies of so many bytes are calls anyhow.
 template <class T>
-GRAFT_INLINE lanes load_part(T const* p, index_t count) {
+__attribute__((noinline)) lanes load_part(T const* p, index_t count) {
   T t[16];
   std::memset(static_cast<void*>(t), 0, sizeof t);
   std::memcpy(static_cast<void*>(t), p, sizeof(T) * static_cast<std::size_t>(count));
   return load(t);
 }
 template <class T>
-GRAFT_INLINE void store_part(T* p, lanes const& a, index_t count) {
+__attribute__((noinline)) void store_part(T* p, lanes const& a, index_t count) {
   T t[16];
   store(t, a);
   std::memcpy(static_cast<void*>(p), t, sizeof(T) * static_cast<std::size_t>(count));

@@ -80,6 +80,7 @@ GRAFT_LANE lanes load_quarters(float const* p, index_t step) {
   return r;
 }
 
-#undef GRAFT_LANE
 #endif
+
+#undef GRAFT_LANE
 }  // namespace graft::inline GRAFT_CONTRACT::detail::inline GRAFT_TARGET::GRAFT_LEVEL

@@ -99,62 +99,111 @@ constexpr lane_pattern<B> pattern_of(index_t f, bool packed) {
   return out;
 }
 
-/// Row i of the blocks of a vector, B x B each and side by side.
+/// Those of all factors: a run-time number serves where a permutation takes from anywhere at once.
 template <int B>
-GRAFT_INLINE lanes load_row_of_blocks(float const* r, index_t block, index_t row, int i) {
-  if constexpr (B == 16) return load(r + i * row);
-  else if constexpr (B == 8) return load_halves(r + i * row, r + block + i * row);
-  else return load_quarters(r + i * row, block);
+struct lane_patterns {
+  static constexpr int count = 5 - log_of(B);
+  lane_pattern<B> of[count];
+};
+template <int B>
+constexpr lane_patterns<B> patterns_of(bool packed) {
+  lane_patterns<B> out{};
+  for (int f = 0; f < lane_patterns<B>::count; ++f) out.of[f] = pattern_of<B>(f, packed);
+  return out;
 }
-/// MT rows of one vector: each term is a permutation of what was loaded.
-template <int MT, int B, bool Packed, bool Permuted>
-GRAFT_INLINE void rotate_vector(float const* from, index_t ldfrom, float const* r, index_t block, index_t row,
-                                lane_pattern<B> const& pattern, half_places at, float* to, index_t ldto) {
+
+/// Factor f of rows and vectors [first, last). `r`: packed, or the first block of the factor as it lies in memory, of these strides.
+struct lane_rotation {
+  index_t f;
+  float const* r;
+  index_t block;
+  index_t row;
+  float const* from;
+  index_t ldfrom;
+  float* to;
+  index_t ldto;
+  index_t rows;
+  index_t first;
+  index_t last;
+};
+/// Row i of the blocks of a vector, b x b each and side by side.
+GRAFT_INLINE lanes load_row_of_blocks(int b, float const* r, index_t block, index_t row, int i) {
+  if (b == 16) return load(r + i * row);
+  if (b == 8) return load_halves(r + i * row, r + block + i * row);
+  return load_quarters(r + i * row, block);
+}
+/// MT rows of vector v: each term is a permutation of what was loaded. What is known when this is compiled is no argument then.
+template <int MT, class Size>
+GRAFT_INLINE void rotate_vector(lane_rotation const& p, Size b, bool packed, bool permuted, std::int32_t const* of_term,
+                                std::int32_t const* of_output, index_t t, index_t v) {
+  half_places const at = places_of(p.f, log_of(b), v);
+  float const* const from = p.from + t * p.ldfrom;
+  float* const to = p.to + t * p.ldto;
+  float const* const r = p.r + v * (packed ? 16 * b : 16 / b * p.block);
   lanes x[MT];
   lanes c[MT];
-  repeat<MT>([&](auto t) __attribute__((always_inline)) {
-    x[t] = load_halves(from + t * ldfrom + at.low, from + t * ldfrom + at.high);
-    c[t] = zero();
+  repeat<MT>([&](auto i) __attribute__((always_inline)) {
+    x[i] = load_halves(from + i * p.ldfrom + at.low, from + i * p.ldfrom + at.high);
+    c[i] = zero();
   });
-  repeat<B>([&](auto i) __attribute__((always_inline)) {
-    lanes w;
-    if constexpr (Packed) w = load(r + 16 * i);
-    else w = load_row_of_blocks<B>(r, block, row, i);
-    repeat<MT>([&](auto t)
-                   __attribute__((always_inline)) { c[t] = fma(spread(x[t], pattern.of_term + 16 * i), w, c[t]); });
+  repeat_up_to(b, [&](auto i) __attribute__((always_inline)) {
+    lanes const w = packed ? load(r + 16 * i) : load_row_of_blocks(b, r, p.block, p.row, i);
+    repeat<MT>([&](auto m) __attribute__((always_inline)) { c[m] = fma(spread(x[m], of_term + 16 * i), w, c[m]); });
   });
-  repeat<MT>([&](auto t) __attribute__((always_inline)) {
-    if constexpr (Permuted) c[t] = permute(c[t], pattern.of_output);
-    store_halves(to + t * ldto + at.low, to + t * ldto + at.high, c[t]);
+  repeat<MT>([&](auto i) __attribute__((always_inline)) {
+    if (permuted) c[i] = permute(c[i], of_output);
+    store_halves(to + i * p.ldto + at.low, to + i * p.ldto + at.high, c[i]);
   });
 }
-/// `r`: packed, or the first block of factor f as it lies in memory, of these strides.
-template <int B, bool Packed, int Factor>
-void rotate_in_lanes(index_t f, float const* r, index_t block, index_t row, float const* from, index_t ldfrom,
-                     float* to, index_t ldto, index_t rows, index_t first, index_t last) {
-  static constexpr lane_pattern<B> pattern = pattern_of<B>(Factor, Packed);
-  constexpr int log_b = log_of(B);
-  constexpr bool permuted = !Packed && Factor > 0;
-  index_t const step = Packed ? 16 * B : 16 / B * block;
-  auto const run = [&](auto mt, index_t t) __attribute__((always_inline)) {
-    for (index_t v = first; v < last; ++v)
-      rotate_vector<decltype(mt)::value, B, Packed, permuted>(from + t * ldfrom, ldfrom, r + v * step, block, row,
-                                                              pattern, places_of(f, log_b, v), to + t * ldto, ldto);
-  };
+/// A copy of the description stays in registers: what is stored might be it, were it elsewhere.
+template <class Size>
+GRAFT_INLINE void rotate_vectors(lane_rotation p, Size b, bool packed, bool permuted, std::int32_t const* of_term,
+                                 std::int32_t const* of_output) {
   index_t t = 0;
-  for (; t + 4 <= rows; t += 4) run(std::integral_constant<int, 4>{}, t);
-  for (; t < rows; ++t) run(std::integral_constant<int, 1>{}, t);
+  if constexpr (!is_compact)
+    for (; t + 4 <= p.rows; t += 4)
+      for (index_t v = p.first; v < p.last; ++v) rotate_vector<4>(p, b, packed, permuted, of_term, of_output, t, v);
+  for (; t < p.rows; ++t)
+    for (index_t v = p.first; v < p.last; ++v) rotate_vector<1>(p, b, packed, permuted, of_term, of_output, t, v);
+}
+#if GRAFT_LEVEL_NUMBER == 1  // a permutation of eight: from which half is known when it is compiled
+template <int B, bool Packed, int Factor>
+void rotate_in_lanes(lane_rotation const& p) {
+  static constexpr lane_pattern<B> pattern = pattern_of<B>(Factor, Packed);
+  rotate_vectors(p, std::integral_constant<int, B>{}, Packed, !Packed && Factor > 0, pattern.of_term,
+                 pattern.of_output);
 }
 template <int B, bool Packed>
-void rotate_in_lanes_of(index_t f, float const* r, index_t block, index_t row, float const* from, index_t ldfrom,
-                        float* to, index_t ldto, index_t rows, index_t first, index_t last) {
-  constexpr int last_pattern = 4 - log_of(B);
-  repeat<last_pattern + 1>([&](auto factor) __attribute__((always_inline)) {
+void rotate_in_lanes_of(lane_rotation const& p) {
+  constexpr int last = lane_patterns<B>::count - 1;
+  repeat<last + 1>([&](auto factor) __attribute__((always_inline)) {
     constexpr int Factor = decltype(factor)::value;
-    if (f == Factor || (Factor == last_pattern && f > Factor))
-      rotate_in_lanes<B, Packed, Factor>(f, r, block, row, from, ldfrom, to, ldto, rows, first, last);
+    if (p.f == Factor || (Factor == last && p.f > Factor)) rotate_in_lanes<B, Packed, Factor>(p);
   });
 }
+#else
+template <int B, bool Packed, bool Permuted>
+void rotate_in_lanes(lane_rotation const& p, lane_pattern<B> const& given) {
+  lane_pattern<B> const pattern = given;  // a copy as well
+  rotate_vectors(p, std::integral_constant<int, B>{}, Packed, Permuted, pattern.of_term, pattern.of_output);
+}
+template <int = 0>
+void rotate_in_any_lanes(lane_rotation const& p, int b, bool packed, bool permuted, std::int32_t const* of_term,
+                         std::int32_t const* of_output) {
+  rotate_vectors(p, b, packed, permuted, of_term, of_output);
+}
+template <int B, bool Packed>
+void rotate_in_lanes_of(lane_rotation const& p) {
+  static constexpr lane_patterns<B> patterns = patterns_of<B>(Packed);
+  constexpr index_t last = lane_patterns<B>::count - 1;
+  lane_pattern<B> const& at = patterns.of[p.f < last ? p.f : last];
+  bool const permuted = !Packed && p.f > 0 && last > 0;
+  if constexpr (is_compact) rotate_in_any_lanes(p, B, Packed, permuted, at.of_term, at.of_output);
+  else if constexpr (Packed || last == 0) rotate_in_lanes<B, Packed, false>(p, at);
+  else if (permuted) rotate_in_lanes<B, Packed, true>(p, at);
+  else rotate_in_lanes<B, Packed, false>(p, at);
+}
+#endif
 
 /// Where a block lies in a row: in one piece, or in two of half its size.
 struct block_pieces {
@@ -247,18 +296,17 @@ inline void rotate(rotation_problem const& p, index_t f, float const* r, float c
   index_t const b = p.size;
   index_t const place = p.first + f;
   if (p.in_lanes()) {
-    auto const run = [&](auto size) __attribute__((always_inline)) {
-      constexpr int B = decltype(size)::value;
-      if (r != nullptr) return rotate_in_lanes_of<B, true>(place, r, 0, 0, from, ldfrom, to, ldto, rows, first, last);
-      if constexpr (B > 2)
-        rotate_in_lanes_of<B, false>(place, static_cast<float const*>(p.r) + f * p.factor, p.block, p.row, from, ldfrom,
-                                     to, ldto, rows, first, last);
-    };
-    if (b == 2) run(std::integral_constant<int, 2>{});
-    else if (b == 4) run(std::integral_constant<int, 4>{});
-    else if (b == 8) run(std::integral_constant<int, 8>{});
-    else run(std::integral_constant<int, 16>{});
-    return;
+    bool const packed = r != nullptr;
+    lane_rotation const of{place,   packed ? r : static_cast<float const*>(p.r) + f * p.factor,
+                           p.block, p.row,
+                           from,    ldfrom,
+                           to,      ldto,
+                           rows,    first,
+                           last};
+    if (b == 2) return rotate_in_lanes_of<2, true>(of);
+    if (b == 4) return packed ? rotate_in_lanes_of<4, true>(of) : rotate_in_lanes_of<4, false>(of);
+    if (b == 8) return packed ? rotate_in_lanes_of<8, true>(of) : rotate_in_lanes_of<8, false>(of);
+    return packed ? rotate_in_lanes_of<16, true>(of) : rotate_in_lanes_of<16, false>(of);
   }
   bool const ahead = from != to && p.rows > fetched_rows;
   for (index_t k = first; k < last; ++k) {
