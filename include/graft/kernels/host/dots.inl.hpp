@@ -24,13 +24,14 @@ GRAFT_INLINE void dot_tile(TX const* x, index_t ldx, TA const* a, index_t lda, i
       repeat<MT>([&](auto t) __attribute__((always_inline)) { c[t * MR + j] = fma(b[t], w, c[t * MR + j]); });
     });
   }
-  if (k < length)
-    repeat<MT>([&](auto t) __attribute__((always_inline)) {
-      lanes const b = load_part(x + t * ldx + k, length - k);
-      repeat<MR>([&](auto j) __attribute__((always_inline)) {
-        c[t * MR + j] = fma(b, load_part(a + j * lda + k, length - k), c[t * MR + j]);
-      });
+  if (k < length) {
+    lanes b[MT];
+    repeat<MT>([&](auto t) __attribute__((always_inline)) { b[t] = load_part(x + t * ldx + k, length - k); });
+    repeat<MR>([&](auto j) __attribute__((always_inline)) {
+      lanes const w = load_part(a + j * lda + k, length - k);
+      repeat<MT>([&](auto t) __attribute__((always_inline)) { c[t * MR + j] = fma(b[t], w, c[t * MR + j]); });
     });
+  }
   alignas(64) float o[whole + 16];
   repeat<whole / 16>([&](auto g) __attribute__((always_inline)) { store(o + 16 * g, tree16(c + 16 * g)); });
   if constexpr (whole < N) store(o + whole, tree8(c + whole));
@@ -64,10 +65,11 @@ void dot_few(float const* x, index_t ldx, index_t rows, TA const* a, index_t lda
              float* out, index_t ldo, bool first) {
   index_t t = 0;
 #if GRAFT_LEVEL_NUMBER == 2
-  if (rows >= 4) {
-    t = rows / 4 * 4;
-    dot_rows<4, 4>(x, ldx, t, a, lda, ranks, length, out, ldo, first);
-  }
+  if constexpr (std::is_same_v<TA, float>)  // a narrow A is packed for four rows
+    if (rows >= 4) {
+      t = rows / 4 * 4;
+      dot_rows<4, 4>(x, ldx, t, a, lda, ranks, length, out, ldo, first);
+    }
   // Not 1 x 16: sixteen rows whose stride is a power of two share one set of an 8-way cache and evict each other.
   if (rows - t == 3) dot_rows<3, 8>(x + t * ldx, ldx, 3, a, lda, ranks, length, out + t * ldo, ldo, first);
   if (rows - t == 2) dot_rows<2, 8>(x + t * ldx, ldx, 2, a, lda, ranks, length, out + t * ldo, ldo, first);

@@ -62,14 +62,15 @@ GRAFT_INLINE void norm_tile(float const* x, index_t ldx, float const* a, index_t
       if constexpr (Squares) c[D + t] = fma(b, b, c[D + t]);
     });
   }
-  if (k < length)
+  if (k < length) {
+    lanes w[MR];
+    repeat<MR>([&](auto j) __attribute__((always_inline)) { w[j] = load_part(a + j * packed_row + k, length - k); });
     repeat<MT>([&](auto t) __attribute__((always_inline)) {
       lanes const b = load_part(x + t * ldx + k, length - k);
-      repeat<MR>([&](auto j) __attribute__((always_inline)) {
-        c[t * MR + j] = fma(b, load_part(a + j * packed_row + k, length - k), c[t * MR + j]);
-      });
+      repeat<MR>([&](auto j) __attribute__((always_inline)) { c[t * MR + j] = fma(b, w[j], c[t * MR + j]); });
       if constexpr (Squares) c[D + t] = fma(b, b, c[D + t]);
     });
+  }
   alignas(64) float o[N];
   repeat<N / 16>([&](auto g) __attribute__((always_inline)) { store(o + 16 * g, tree16(c + 16 * g)); });
   for (int t = 0; t < MT; ++t) {
