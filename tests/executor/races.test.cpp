@@ -1,11 +1,8 @@
 // What devices run has no races: every verb by teams whose lanes are threads, under TSan. (It is much to compile;
 // without TSan the orders of lanes show what they can: routing/lanes.test.cpp, and for every verb cuda/emulation.)
-#if defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define TESTS_SEE_RACES 1
-#endif
-#endif
-#if defined(TESTS_SEE_RACES)
+#include "support/sanitizers.hpp"
+
+#if TESTS_WITH_TSAN
 #include <memory>
 #include <string>
 #include <utility>
