@@ -1,11 +1,11 @@
-"""Conan 2 recipe of graft: headers only. An option for each component that needs a package; CMake's target names."""
+"""Conan 2 recipe of graft: headers, and one source of the C interface. An option for each component that needs a package; CMake's target names."""
 import os
 import re
 
 from conan import ConanFile
 from conan.errors import ConanInvalidConfiguration
 from conan.tools.build import check_min_cppstd
-from conan.tools.files import copy, load
+from conan.tools.files import copy, load, save
 
 required_conan_version = ">=2.0"
 
@@ -29,6 +29,7 @@ class Graft(ConanFile):
     exports_sources = "include/*", "LICENSE"
     no_copy_source = True
     test_package_folder = "tests/packages/conan"
+    _c_source = os.path.join("cmake", "graft_c_source.cmake")
 
     def set_version(self):
         text = load(self, os.path.join(self.recipe_folder, "include/graft/version.hpp"))
@@ -55,6 +56,14 @@ class Graft(ConanFile):
         for pattern in ("*.hpp", "graft/c/*"):
             copy(self, pattern, os.path.join(self.source_folder, "include"), os.path.join(self.package_folder, "include"))
         copy(self, "LICENSE", self.source_folder, os.path.join(self.package_folder, "licenses"))
+        # Whoever links graft::c compiles its source, which no attribute of cpp_info says to CMakeDeps.
+        save(self, os.path.join(self.package_folder, self._c_source), """\
+if(TARGET graft::c)
+  get_filename_component(_graft_c "${CMAKE_CURRENT_LIST_DIR}/../include/graft/c/graft.cpp" ABSOLUTE)
+  set_property(TARGET graft::c PROPERTY INTERFACE_SOURCES "${_graft_c}")
+  unset(_graft_c)
+endif()
+""")
 
     def package_info(self):
         self.cpp_info.set_property("cmake_file_name", "graft")
@@ -68,7 +77,9 @@ class Graft(ConanFile):
             c.requires = list(requires)
             return c
 
+        self.cpp_info.set_property("cmake_build_modules", [self._c_source])
         component("graft")
+        component("c", "graft")
         if self.options.with_openmp:
             c = component("openmp", "graft")
             flag = "-openmp" if self.settings.compiler == "msvc" else "-fopenmp"

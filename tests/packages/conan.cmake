@@ -37,7 +37,7 @@ file(COPY "${here}/consumer/conanfile.txt" DESTINATION "${WORK}/consumer")
 run("" 0 "${CONAN}" install "${WORK}/consumer" ${how})
 file(GLOB_RECURSE toolchain "${WORK}/consumer/*/conan_toolchain.cmake")
 run("" 0 "${CMAKE_COMMAND}" -S "${here}/../consume" -B "${WORK}/consumer/b" -G Ninja "-DCMAKE_TOOLCHAIN_FILE=${toolchain}"
-  -DCMAKE_BUILD_TYPE=Release -DROUTE=find_package -DCOMPONENTS=openmp)
+  -DCMAKE_BUILD_TYPE=Release -DROUTE=find_package -DCOMPONENTS=openmp -DEXPECT_C=ON)
 run("" 0 "${CMAKE_COMMAND}" --build "${WORK}/consumer/b")
 run("right" 0 "${WORK}/consumer/b/consume")
 

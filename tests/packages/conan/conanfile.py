@@ -22,6 +22,7 @@ class GraftTest(ConanFile):
         components = [c for c in ("openmp", "eigen", "kokkos", "io") if options.get_safe(f"with_{c}")]
         toolchain.cache_variables["ROUTE"] = "find_package"
         toolchain.cache_variables["COMPONENTS"] = ",".join(components)
+        toolchain.cache_variables["EXPECT_C"] = "ON"
         toolchain.generate()
 
     def build(self):
