@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /// @file
-/// `with_gemm`: an executor that gives low-rank products to a matrix product of the caller's (a BLAS, Eigen, a vendor's library).
-/// Opt-in, and outside the promises: the caller's product has its own order of summation.
+/// `with_gemm`: an executor that gives low-rank products to a matrix product of the caller's (a BLAS, Eigen, a vendor's
+/// library). Opt-in, and outside the promises: the caller's product has its own order of summation.
 #pragma once
 
 #include <concepts>
@@ -49,11 +49,13 @@ using low_rank_v =
 /// A matrix product of somebody else's:
 ///
 ///     g(A, B, C, alpha, beta)    C = alpha A B + beta C    A[M, K] and B[K, N] of const, C[M, N]; none of M, N, K is 0
-///     G::batch_invariant         does a row of C have the same bits whatever the other rows are, for any number of threads?
+///     G::batch_invariant         does a row of C have the same bits whatever the other rows are, for any threads?
 ///
 /// beta is 0 (C is not read) or 1, alpha and beta are double. Which dimension lies side by side is part of a view's type
-/// (`unit_dimension`), so a product that wants one constrains its parameters. It must be constrained to what it multiplies:
-/// graft's own bodies run for all else. On a device it enqueues on the stream of its executor.
+/// (`unit_dimension`), so a product that wants one constrains its parameters; the other stride is the caller's, of A and B also
+/// 0 or negative, which a BLAS does not take. C shares no memory with A or B. It must be constrained to what it multiplies:
+/// graft's own bodies run for all else. On a device it enqueues on the stream of its executor. What it throws passes through;
+/// C is unspecified then. Calls from several threads at once are its own to allow.
 template <class G>
 concept gemm_provider =
     std::copyable<G> && (detail::multiplies_somewhere<G, float> || detail::multiplies_somewhere<G, double>) &&
