@@ -183,7 +183,8 @@ void expects_low_rank(std::string_view verb, L const& l) {
 /// Elements that B takes in panels.
 template <class L>
 [[nodiscard]] index_t packed_elements(L const& l) {
-  return panels_view<typename decltype(L::B)::value_type>::storage(l.B.extent(0), l.B.extent(1));
+  index_t const outputs = checked_sum(l.B.extent(0), panel_width - 1, "pack") / panel_width * panel_width;
+  return checked_product(outputs, l.B.extent(1), "pack");
 }
 /// B of an adapter that was looked at, copied into panels in `memory`.
 template <class E, class L, class T>
@@ -193,6 +194,10 @@ template <class E, class L, class T>
     raise(argument_error(text("graft::pack: B", shape_text(l.B), " needs ", packed_elements(l),
                               " elements but the memory has ", static_cast<index_t>(memory.size()))));
   panels_view<T, space> const panels{memory.data(), l.B.extent(0), l.B.extent(1)};
+  expects_disjoint("pack", "memory", panels, "A", l.A);
+  if constexpr (is_there<bias_of_t<L>>) expects_disjoint("pack", "memory", panels, "bias", l.bias);
+  if constexpr (requires { l.d; }) expects_disjoint("pack", "memory", panels, "d", l.d);
+  if constexpr (requires { l.b; }) expects_disjoint("pack", "memory", panels, "b", l.b);
   kernels::pack_panels(ex, l.B, panels);
   return panels_view<T const, space>(panels);
 }
