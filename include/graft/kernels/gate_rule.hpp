@@ -138,14 +138,19 @@ GRAFT_FN bool keeps_second(gate_rule const& rule, index_t t, Accumulate weight) 
   return true;
 }
 
+/// Its inverse, which logits are multiplied by, is a normal number of fp32: not 0, which makes NaN of masked logits (-inf), and
+/// not +inf, which makes NaN of the largest.
+[[nodiscard]] constexpr bool is_temperature(double t) { return t >= 0x1p-126 && t <= 0x1p126; }
+
 inline void expects_rule(std::string_view verb, gate_rule const& rule, index_t k, index_t experts) {
   expects_choices(verb, k, experts, "experts");
   auto const finite = [](double v) { return std::isfinite(v); };
-  if (!finite(rule.scale) || !(rule.temperature > 0.0) || !finite(rule.temperature) || !(rule.epsilon >= 0.0) ||
-      !finite(rule.epsilon) || !(rule.top_p >= 0.0)) [[unlikely]]
-    raise(argument_error(text("graft::", verb, ": scale ", rule.scale, ", temperature ", rule.temperature, ", epsilon ",
-                              rule.epsilon, ", top_p ", rule.top_p,
-                              "; all must be finite, the temperature above 0, epsilon and top_p not below")));
+  if (!finite(rule.scale) || !is_temperature(rule.temperature) || !(rule.epsilon >= 0.0) || !finite(rule.epsilon) ||
+      !(rule.top_p >= 0.0)) [[unlikely]]
+    raise(argument_error(
+        text("graft::", verb, ": scale ", rule.scale, ", temperature ", rule.temperature, ", epsilon ", rule.epsilon,
+             ", top_p ", rule.top_p,
+             "; all must be finite, the temperature from 2^-126 to 2^126, epsilon and top_p not below 0")));
   if (rule.groups < 1 || experts % rule.groups != 0 || rule.kept_groups < 1 || rule.kept_groups > rule.groups)
       [[unlikely]]
     raise(argument_error(text("graft::", verb, ": ", experts, " experts in ", rule.groups, " groups, of which ",

@@ -87,9 +87,9 @@ struct softmax_backward_body {
 };
 
 inline void expects_temperature(std::string_view verb, double temperature) {
-  if (!(temperature > 0.0) || !std::isfinite(temperature)) [[unlikely]]
-    raise(
-        argument_error(text("graft::", verb, ": the temperature is ", temperature, "; it must be finite and above 0")));
+  if (!is_temperature(temperature)) [[unlikely]]
+    raise(argument_error(
+        text("graft::", verb, ": the temperature is ", temperature, "; it must be from 2^-126 to 2^126")));
 }
 
 }  // namespace GRAFT_TARGET
