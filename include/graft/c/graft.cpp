@@ -141,8 +141,9 @@ void with_executor(char const* function, graft_executor const* given, F const& f
 #if defined(_OPENMP)
     case GRAFT_SERIAL: return f(graft::openmp{1, scratch});
     case GRAFT_OPENMP:
-      if (e.threads < 0) [[unlikely]]
-        throw graft::argument_error(text(function, ": the executor has ", e.threads, " threads; 0 is the maximum"));
+      if (e.threads < 0 || e.threads > GRAFT_MAX_THREADS) [[unlikely]]
+        throw graft::argument_error(text(function, ": the executor has ", e.threads, " threads; at most ",
+                                         GRAFT_MAX_THREADS, ", and 0 is OpenMP's maximum"));
       return f(graft::openmp{e.threads, scratch});
 #else
     case GRAFT_SERIAL: return f(graft::serial{scratch});
@@ -303,9 +304,37 @@ class signature {
         throw graft::shape_error(text(function_, ": extent ", i, " of ", name, " is ", v->shape[i],
                                       "; extents are not negative, and their product has 64 bits"));
     }
+    expects_addresses(name, *v);
     if (rank == 1 && v->shape[0] > 1 && v->strides[0] != 1) [[unlikely]]
       throw unsupported(text(function_, ": ", name, " is a vector with the stride ", v->strides[0],
                              "; elements of vectors must lie side by side"));
+  }
+  /// Every element has an address, and one that its type may have: what is computed from strides hereafter fits 64 bits.
+  void expects_addresses(char const* name, graft_view const& v) const {
+    auto const width = static_cast<index_t>(graft_dtype_bytes(v.dtype));
+    if (width == 0) return;  // refused with its type
+    index_t low = 0;
+    index_t high = width;
+    bool empty = false;
+    bool wraps = false;
+    for (int i = 0; i < v.rank; ++i) {
+      empty = empty || v.shape[i] == 0;
+      index_t reach = 0;
+      wraps |= __builtin_mul_overflow(v.strides[i], width, &reach);
+      wraps |= __builtin_mul_overflow(reach, v.shape[i] > 1 ? v.shape[i] - 1 : 1, &reach);
+      wraps |= reach == std::numeric_limits<index_t>::min();
+      if (v.shape[i] > 1) wraps |= __builtin_add_overflow(reach < 0 ? low : high, reach, reach < 0 ? &low : &high);
+    }
+    auto const base = reinterpret_cast<std::uintptr_t>(v.data);
+    if (v.data != nullptr && !empty)
+      wraps = wraps || base < std::uintptr_t{0} - static_cast<std::uintptr_t>(low) ||
+              std::numeric_limits<std::uintptr_t>::max() - base < static_cast<std::uintptr_t>(high);
+    if (wraps) [[unlikely]]
+      throw graft::shape_error(text(function_, ": the strides of ", name, " lead outside of what 64 bits address"));
+    if (!empty && base % static_cast<std::uintptr_t>(width) != 0) [[unlikely]]
+      throw graft::argument_error(text(function_, ": ", name, " is at an address that is ",
+                                       base % static_cast<std::uintptr_t>(width), " mod ", width, "; elements of ",
+                                       graft_dtype_name(v.dtype), " lie at multiples of ", width));
   }
   signature& in_role(role& r, char const* what, char const* name, graft_view const* v, int rank) {
     look(name, v, rank);
@@ -382,10 +411,20 @@ void run_p(graft_executor const* executor, signature const& s, F const& f) {
                 [&](auto const& ex) { with_parameters(s, [&](auto t) { call(s.function(), f, ex, t); }); });
 }
 
-std::int64_t size_of(graft_view const& v) {
-  std::int64_t size = v.rank > 0 ? 1 : 0;
-  for (int i = 0; i < v.rank && i < 4; ++i) size *= v.shape[i];
-  return size;
+/// Elements of views together; 0 where one is no view, or where they are more than 64 bits count.
+template <class... Views>
+std::int64_t parameters_of(Views const&... views) {
+  std::int64_t sum = 0;
+  bool wrong = false;
+  auto const count = [&](graft_view const& v) {
+    std::int64_t size = v.rank == 0 ? 0 : 1;
+    wrong = wrong || v.rank < 0 || v.rank > 4;
+    for (int i = 0; i < v.rank && i < 4; ++i)
+      wrong = v.shape[i] < 0 || __builtin_mul_overflow(size, v.shape[i], &size) || wrong;
+    wrong = __builtin_add_overflow(sum, size, &sum) || wrong;
+  };
+  (count(views), ...);
+  return wrong ? 0 : sum;
 }
 
 // --------------------------------------------------------------------------------------------------------------- LoRA
@@ -461,18 +500,23 @@ signature& look_at(signature& s, graft_vera const& v) {
 
 /// B of an adapter in panels in `memory`: the view that describes them.
 template <class P, class E, class L>
-graft_view pack_b(char const* function, E const& ex, L const& adapter, std::int32_t dtype, void* memory,
-                  std::int64_t elements) {
-  if (memory == nullptr || elements < 0) [[unlikely]]
-    throw graft::argument_error(text(function, ": there is no memory, or it has ", elements, " elements"));
+graft_view pack_b(E const& ex, L const& adapter, std::int32_t dtype, void* memory, std::int64_t elements) {
   auto const packed = pack(ex, adapter, std::span<P>{static_cast<P*>(memory), static_cast<std::size_t>(elements)});
   index_t const width = graft::panel_width;
   return graft_view_3d(memory, dtype, (packed.out_features() + width - 1) / width, packed.rank(), width);
 }
+/// Memory that panels are written to, of the adapter's type.
+void look_at_memory(signature& s, void* memory, std::int64_t elements, std::int32_t dtype) {
+  if (memory == nullptr || elements < 0) [[unlikely]]
+    throw graft::argument_error(text(s.function(), ": there is no memory, or it has ", elements, " elements"));
+  graft_view const all = graft_view_1d(memory, dtype, elements);
+  s.p("memory", &all, 1);
+}
 void expects_panels(char const* function, char const* packer, graft_view const& panels, std::int64_t outputs) {
   index_t const width = graft::panel_width;
-  if (outputs < 0 || panels.shape[0] != (outputs + width - 1) / width || panels.shape[2] != width ||
-      panels.strides[2] != 1 || panels.strides[1] != width || panels.strides[0] != panels.shape[1] * width) [[unlikely]]
+  index_t const count = outputs / width + (outputs % width != 0);
+  if (outputs < 0 || panels.shape[0] != count || panels.shape[2] != width || panels.strides[2] != 1 ||
+      panels.strides[1] != width || panels.strides[0] != panels.shape[1] * width) [[unlikely]]
     throw graft::shape_error(
         text(function, ": the panels are not those of ", outputs, " outputs that ", packer, " wrote"));
 }
@@ -556,6 +600,19 @@ graft::plan<> plan_of(char const* function, graft_plan const* given) {
   if (p.counts == nullptr || p.offsets == nullptr || p.permutation == nullptr || p.row_tokens == nullptr ||
       p.inverse == nullptr || p.dropped == nullptr || p.status == nullptr) [[unlikely]]
     throw graft::argument_error(text(function, ": the plan is not one that graft_plan_make wrote"));
+  index_t pairs = 0;
+  bool right = p.tokens >= 0 && p.choices >= 0 && p.experts >= 0 && p.alignment >= 1 && p.tile >= 0 &&
+               !__builtin_mul_overflow(p.tokens, p.choices, &pairs) && p.pairs == pairs;
+  if (right) {
+    graft::plan_sizes const sizes = graft::sizes_of_plan(pairs, p.experts, {p.alignment, p.tile});
+    right = p.rows == sizes.rows && p.tiles == sizes.tiles &&
+            (p.tiles == 0 || (p.tile_experts != nullptr && p.tile_rows != nullptr));
+  }
+  if (!right) [[unlikely]]
+    throw graft::shape_error(text(function, ": the plan has ", p.tokens, " tokens of ", p.choices, " choices, ",
+                                  p.pairs, " pairs, ", p.experts, " experts, ", p.rows, " rows, ", p.tiles,
+                                  " tiles, alignment ", p.alignment, " and tile ", p.tile,
+                                  "; graft_plan_make wrote other numbers"));
   graft::plan<> result{
       graft::view(p.counts, p.experts),     graft::view(p.offsets, p.experts + 1), graft::view(p.permutation, p.rows),
       graft::view(p.row_tokens, p.rows),    graft::view(p.inverse, p.pairs),       graft::view(p.dropped, p.pairs),
@@ -766,11 +823,16 @@ graft_status graft_lora_initialize(graft_executor const* executor, graft_lora co
   });
 }
 std::int64_t graft_lora_parameter_count(graft_lora const* lora) {
-  return lora == nullptr ? 0 : size_of(lora->A) + size_of(lora->B) + size_of(lora->bias);
+  return lora == nullptr ? 0 : parameters_of(lora->A, lora->B, lora->bias);
 }
 
 std::int64_t graft_lora_packed_size(std::int64_t out_features, std::int64_t rank) {
-  return out_features > 0 && rank > 0 ? graft::panels_view<float>::storage(out_features, rank) : 0;
+  index_t const width = graft::panel_width;
+  index_t size = 0;
+  if (out_features <= 0 || rank <= 0 || __builtin_add_overflow(out_features, width - 1, &size) ||
+      __builtin_mul_overflow(size / width * width, rank, &size))
+    return 0;
+  return size;
 }
 graft_status graft_lora_pack(graft_executor const* executor, graft_lora const* lora, void* memory,
                              std::int64_t elements, graft_packed_lora* packed) {
@@ -781,8 +843,13 @@ graft_status graft_lora_pack(graft_executor const* executor, graft_lora const* l
     static_cast<void>(required(function, "packed", packed));
     signature s(function);
     look_at(s, l);
+    look_at_memory(s, memory, elements, l.B.dtype);
     run_p(executor, s, [&]<class T>(auto const& ex, T) {
-      out->panels = pack_b<typename T::p>(function, ex, lora_of<typename T::p>(l, none), l.B.dtype, memory, elements);
+      if (is_there(&l.bias)) {
+        auto const all = vector<typename T::p>(graft_view_1d(memory, l.B.dtype, elements));
+        graft::detail::expects_disjoint("pack", "memory", all, "bias", vector<typename T::p>(l.bias));
+      }
+      out->panels = pack_b<typename T::p>(ex, lora_of<typename T::p>(l, none), l.B.dtype, memory, elements);
       out->A = l.A;
       out->bias = l.bias;
       out->scale = l.scale;
@@ -813,7 +880,7 @@ graft_status graft_packed_lora_add_delta(graft_executor const* executor, graft_p
 // --- DoRA
 
 std::int64_t graft_dora_parameter_count(graft_dora const* dora) {
-  return dora == nullptr ? 0 : size_of(dora->A) + size_of(dora->B) + size_of(dora->magnitude);
+  return dora == nullptr ? 0 : parameters_of(dora->A, dora->B, dora->magnitude);
 }
 graft_status graft_dora_update_norms(graft_executor const* executor, graft_dora const* dora, graft_view const* W,
                                      graft_view const* base_norms) {
@@ -914,7 +981,7 @@ graft_status graft_dora_unmerge(graft_executor const* executor, graft_dora const
 // --- VeRA
 
 std::int64_t graft_vera_parameter_count(graft_vera const* vera) {
-  return vera == nullptr ? 0 : size_of(vera->d) + size_of(vera->b);
+  return vera == nullptr ? 0 : parameters_of(vera->d, vera->b);
 }
 graft_status graft_vera_add_delta(graft_executor const* executor, graft_vera const* vera, graft_view const* x,
                                   graft_view const* y) {
@@ -936,8 +1003,9 @@ graft_status graft_vera_pack(graft_executor const* executor, graft_vera const* v
     static_cast<void>(required(function, "packed", packed));
     signature s(function);
     look_at(s, v);
+    look_at_memory(s, memory, elements, v.B.dtype);
     run_p(executor, s, [&]<class T>(auto const& ex, T) {
-      out->panels = pack_b<typename T::p>(function, ex, vera_of<typename T::p>(v), v.B.dtype, memory, elements);
+      out->panels = pack_b<typename T::p>(ex, vera_of<typename T::p>(v), v.B.dtype, memory, elements);
       out->A = v.A;
       out->d = v.d;
       out->b = v.b;
@@ -1009,9 +1077,11 @@ graft_status graft_vera_delta_weight(graft_executor const* executor, graft_vera 
 
 // --- OFT and BOFT
 
-std::int64_t graft_oft_parameter_count(graft_oft const* oft) { return oft == nullptr ? 0 : size_of(oft->parameters); }
+std::int64_t graft_oft_parameter_count(graft_oft const* oft) {
+  return oft == nullptr ? 0 : parameters_of(oft->parameters);
+}
 std::int64_t graft_boft_parameter_count(graft_boft const* boft) {
-  return boft == nullptr ? 0 : size_of(boft->parameters) + size_of(boft->s);
+  return boft == nullptr ? 0 : parameters_of(boft->parameters, boft->s);
 }
 graft_status graft_oft_update_rotations(graft_executor const* executor, graft_oft const* oft) {
   return guarded([&] {

@@ -13,7 +13,8 @@
  *   Views        are passed by address. A null pointer, or a view of rank 0 (all zeros), is one that is not there; it
  *                may be given where the comment says "or none". Inputs are only read, though `data` is not const.
  *   Shapes       any strides in elements, negative and 0 too for inputs, but elements of vectors lie side by side.
- *                0 tokens are legal.
+ *                0 tokens are legal, with a null `data` too. Strides that lead outside of 64-bit addresses are refused.
+ *   Addresses    `data` is a multiple of the size of an element, also in a mapped file; 64 bytes are fastest.
  *   Types        one dtype for activations, written X below (x, y, dx, dy, W, logits, rows), and one for parameters,
  *                written P (A, B, bias, magnitude, d, b, s, their gradients, weights of gates). The pairs (X, P) are
  *                    (float32, float32)  (bfloat16, bfloat16)  (float16, float16)
@@ -28,7 +29,10 @@
  *   Determinism  bits do not depend on the executor, its threads, the instruction set or the tokens beside a token.
  *   Memory       scratch comes from the executor (see graft_executor); a call that succeeds allocates nothing else.
  *   Enumerations are passed and stored as int32_t, so that a wrong number is an error and nothing worse.
- *   Threads      every function may be called from any number of threads at once.
+ *   Threads      every function may be called from any number of threads at once, with outputs that do not overlap.
+ *   Bindings     what is `static inline` below only fills a struct and is no symbol of the library: a binding writes
+ *                those fields itself. Zeros are a right start for views; for gates and capacities they are not.
+ *   Versions     structs and numbers are those of one minor version: compare graft_version() with your header's.
  */
 #ifndef GRAFT_C_GRAFT_H
 #define GRAFT_C_GRAFT_H
@@ -86,6 +90,9 @@ GRAFT_C_API graft_status graft_limit_isa(int32_t level);
 
 /* ------------------------------------------------------------------------------------------------------- executors */
 
+/** The most threads that may be asked for: OpenMP's libraries end the program where they cannot make as many. */
+#define GRAFT_MAX_THREADS 4096
+
 typedef enum graft_executor_kind {
   GRAFT_REFERENCE = 1, /**< the readable body of every kernel, on the calling thread: slow; float32 and float64 only */
   GRAFT_SERIAL = 2,    /**< the fast bodies, on the calling thread */
@@ -97,12 +104,12 @@ typedef enum graft_executor_kind {
  *
  * Scratch: `allocate(context, bytes, alignment)` is called on the calling thread at most a few times per call, and
  * each block goes back by `deallocate(context, memory, bytes, alignment)` before the call returns. It must return
- * memory at an address that is a multiple of `alignment` (64), or null for GRAFT_ERROR_OUT_OF_MEMORY. Both null: the
- * C++ default resource, operator new.
+ * memory at an address that is a multiple of `alignment` (64), or null for GRAFT_ERROR_OUT_OF_MEMORY. It must not
+ * jump out (longjmp). Both null: the C++ default resource, operator new.
  */
 typedef struct graft_executor {
   int32_t kind;    /**< graft_executor_kind */
-  int32_t threads; /**< of GRAFT_OPENMP: 0 is omp_get_max_threads(). In a parallel region a call runs on its caller. */
+  int32_t threads; /**< of GRAFT_OPENMP: to GRAFT_MAX_THREADS; 0 is omp_get_max_threads(). In a region: 1. */
   void* (*allocate)(void* context, size_t bytes, size_t alignment);
   void (*deallocate)(void* context, void* memory, size_t bytes, size_t alignment);
   void* context;
@@ -119,7 +126,7 @@ static inline graft_executor graft_executor_of(int32_t kind, int32_t threads) {
 }
 static inline graft_executor graft_reference(void) { return graft_executor_of(GRAFT_REFERENCE, 1); }
 static inline graft_executor graft_serial(void) { return graft_executor_of(GRAFT_SERIAL, 1); }
-/** threads = 0: OpenMP's maximum. */
+/** threads = 0: OpenMP's maximum. In somebody's parallel region a call runs on its caller. */
 static inline graft_executor graft_openmp(int32_t threads) { return graft_executor_of(GRAFT_OPENMP, threads); }
 
 /* ----------------------------------------------------------------------------------------------------------- views */
@@ -248,7 +255,10 @@ typedef struct graft_lora_gradients {
 GRAFT_C_API double graft_lora_scale(double alpha, int64_t rank);
 /** alpha / sqrt(rank). NaN, with a sentence in graft_last_error(), unless rank > 0. */
 GRAFT_C_API double graft_rslora_scale(double alpha, int64_t rank);
-/** Elements that are trained: r (n + m), and m more with a bias. */
+/**
+ * Elements that are trained: r (n + m), and m more with a bias. This and its like below give 0 of a null pointer, of
+ * negative extents, and above 64 bits.
+ */
 GRAFT_C_API int64_t graft_lora_parameter_count(graft_lora const* lora);
 
 /** y += scale ((x A^T) B^T + bias). x[T, n] in, y[T, m] in and out, both X. */
@@ -301,9 +311,13 @@ typedef struct graft_packed_lora {
   int64_t out_features; /**< m */
 } graft_packed_lora;
 
-/** Elements (of P) of the panels; 0 unless both are positive. */
+/** Elements (of P) of the panels; 0 unless both are positive and 64 bits count them. */
 GRAFT_C_API int64_t graft_lora_packed_size(int64_t out_features, int64_t rank);
-/** Copies B into `memory` of `elements` elements of P (64-byte aligned is fastest) and describes it in *packed. */
+/**
+ * Copies B into `memory` of `elements` elements of P (64-byte aligned is fastest) and describes it in *packed. The
+ * memory must hold graft_lora_packed_size(m, r) of them and share none with the adapter. *packed is left alone where
+ * the call fails.
+ */
 GRAFT_C_API graft_status graft_lora_pack(graft_executor const* executor, graft_lora const* lora, void* memory,
                                          int64_t elements, graft_packed_lora* packed);
 /** As graft_lora_add_delta, with the same bits. */
@@ -390,8 +404,8 @@ GRAFT_C_API int64_t graft_vera_parameter_count(graft_vera const* vera);
 GRAFT_C_API graft_status graft_vera_add_delta(graft_executor const* executor, graft_vera const* vera,
                                               graft_view const* x, graft_view const* y);
 /**
- * The load-time form, as graft_packed_lora: B[m, r] copied into panels[ceil(m / 64), r, 64]. Layers that share a B of m rows share
- * its panels. For add_delta only.
+ * The load-time form, as graft_packed_lora: B[m, r] copied into panels[ceil(m / 64), r, 64]. Layers that share a B of m
+ * rows share its panels. For add_delta only.
  */
 typedef struct graft_packed_vera {
   graft_view A;
@@ -400,7 +414,7 @@ typedef struct graft_packed_vera {
   graft_view b;
 } graft_packed_vera;
 
-/** Copies B into `memory` of `elements` elements of P, graft_lora_packed_size(m, r) at least, and describes it in *packed. */
+/** As graft_lora_pack: graft_lora_packed_size(m, r) elements of P. */
 GRAFT_C_API graft_status graft_vera_pack(graft_executor const* executor, graft_vera const* vera, void* memory,
                                          int64_t elements, graft_packed_vera* packed);
 /** As graft_vera_add_delta, with the same bits. */
@@ -412,6 +426,7 @@ GRAFT_C_API graft_status graft_vera_backward(graft_executor const* executor, gra
                                              graft_vera_gradients const* gradients, graft_view const* dx);
 /** W += diag(b) B diag(d) A. W[m, n] in and out, X. */
 GRAFT_C_API graft_status graft_vera_merge(graft_executor const* executor, graft_vera const* vera, graft_view const* W);
+/** The same subtracted: equal to the weight before up to rounding, not in bits. */
 GRAFT_C_API graft_status graft_vera_unmerge(graft_executor const* executor, graft_vera const* vera,
                                             graft_view const* W);
 /** D = diag(b) B diag(d) A. D[m, n] out, X. */
@@ -436,6 +451,7 @@ typedef struct graft_oft {
 
 /** D b (b - 1) / 2, or b (b - 1) / 2 where blocks are shared. */
 GRAFT_C_API int64_t graft_oft_parameter_count(graft_oft const* oft);
+/** Writes `rotations` from `parameters`. */
 GRAFT_C_API graft_status graft_oft_update_rotations(graft_executor const* executor, graft_oft const* oft);
 /** turned = x diag(R), which goes into the base layer. x[T, n] in, turned[T, n] out, both X. turned may be x. */
 GRAFT_C_API graft_status graft_oft_transform_input(graft_executor const* executor, graft_oft const* oft,
@@ -465,6 +481,7 @@ typedef struct graft_boft {
 
 /** N D b^2 + m. */
 GRAFT_C_API int64_t graft_boft_parameter_count(graft_boft const* boft);
+/** Writes `rotations` from `parameters`. */
 GRAFT_C_API graft_status graft_boft_update_rotations(graft_executor const* executor, graft_boft const* boft);
 /** turned = x B_{N-1} ... B_0, which goes into the base layer. x[T, n], turned[T, n], both X. turned may be x. */
 GRAFT_C_API graft_status graft_boft_transform_input(graft_executor const* executor, graft_boft const* boft,
@@ -502,8 +519,8 @@ GRAFT_C_API graft_status graft_row_norms(graft_executor const* executor, graft_v
                                          graft_view const* A, double scale, graft_view const* base_norms,
                                          graft_view const* norms);
 /**
- * p = softmax(logits / temperature), row by row. logits[T, E] X in, p[T, E] P out. status[T] int32 or none, see
- * graft_route; rows with a NaN, a +inf or only -inf are NaN.
+ * p = softmax(logits / temperature), row by row; the temperature from 2^-126 to 2^126. logits[T, E] X in, p[T, E] P
+ * out. status[T] int32 or none, see graft_route; rows with a NaN, a +inf or only -inf are NaN.
  */
 GRAFT_C_API graft_status graft_softmax(graft_executor const* executor, graft_view const* logits, double temperature,
                                        graft_view const* p, graft_view const* status);
@@ -559,7 +576,7 @@ typedef struct graft_gate {
   int32_t renormalize; /**< 0 or 1 */
   double epsilon;
   double scale;
-  double temperature;
+  double temperature; /**< from 2^-126 to 2^126 */
   double top_p;
   int64_t groups; /**< of equal size, side by side */
   int64_t kept_groups;
@@ -640,7 +657,7 @@ GRAFT_C_API graft_status graft_route_backward(graft_executor const* executor, gr
  * Which row of which expert a pair of a token and a choice becomes, and the way back. Pair = t k + s. Expert e has the
  * rows offsets[e] to offsets[e] + counts[e] - 1, in the order of its pairs, then padding up to offsets[e + 1];
  * offsets[E] is the number of rows. The pointers lead into the memory that graft_plan_make was given; read them as you
- * like.
+ * like, and change nothing: what they hold is trusted, only the numbers are compared with each other.
  */
 typedef struct graft_plan {
   int64_t tokens;  /**< T */
