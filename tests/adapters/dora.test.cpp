@@ -379,6 +379,8 @@ TEST_CASE("DoRA: what does not fit is refused before anything is written", "[ada
   CHECK_THROWS_AS(call(l.vx(), view(kept, 3, 4), view(dz, 4, 3), g), graft::shape_error);
   CHECK_THROWS_AS(call(view(l.x, 5, 3), view(kept, 3, 4), view(dz, 3, 4), g), graft::shape_error);
   CHECK_THROWS_AS(call(l.vx(), view(dz, 3, 4), view(dz, 3, 4), g), graft::argument_error);
+  CHECK_THROWS_AS(call(view(static_cast<float const*>(nullptr), 3, 5), view(kept, 3, 4), view(dz, 3, 4), g),
+                  graft::argument_error);
   CHECK_THROWS_AS(
       call(l.vx(), view(kept, 3, 4), view(dz, 3, 4), dora_gradients{view(dA, 2, 5), view(dB, 4, 2), view(short_one)}),
       graft::shape_error);

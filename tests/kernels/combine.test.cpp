@@ -236,8 +236,18 @@ TEST_CASE("combine: what does not fit is refused before anything is written, and
   CHECK_THROWS_AS(combine_backward_weights(ex, o.p, of(4, 3), view(y, 2, 3), view(dw, 1, 4)), graft::shape_error);
   CHECK_THROWS_AS(combine_backward_weights(ex, o.p, of(4, 3), view(y, 2, 3), view(y.data(), 2, 2)),
                   graft::argument_error);
+  std::vector<float> drows(12, 7);
+  auto const into = view(drows, 4, 3);
+  auto const back = [&](auto const& weights, auto const& to, auto const& dweights) {
+    combine_backward(ex, o.p, of(4, 3), weights, view(y, 2, 3), to, dweights);
+  };
+  CHECK_THROWS_AS(back(view(w, 4, 1), into, view(dw, 2, 2)), graft::shape_error);
+  CHECK_THROWS_AS(back(view(w, 2, 2), view(drows, 3, 4), view(dw, 2, 2)), graft::shape_error);
+  CHECK_THROWS_AS(back(view(w, 2, 2), view(drows, 4, 3), view(drows.data(), 2, 2)), graft::argument_error);
+  CHECK_THROWS_AS(back(view(dw, 2, 2), into, view(dw, 2, 2)), graft::argument_error);
   CHECK(y == std::vector<float>(6, 7));
   CHECK(dw == std::vector<float>(4, 7));
+  CHECK(drows == std::vector<float>(12, 7));
   combine(ex, o.p, of(4, 3), view(w, 2, 2), view(y, 2, 3));
   combine_backward_weights(ex, o.p, of(4, 3), view(y, 2, 3), view(dw, 2, 2));
   CHECK(memory.allocations == 0);

@@ -236,6 +236,7 @@ TEST_CASE("capacity: what does not fit is refused", "[routing][capacity]") {
   std::vector<float> const scores(4);
   owned_plan o(view(ids, 2, 2), 2);
   graft::serial const ex;
+  auto const untouched = o.p.counts(0) = 77;
   capacity const by_score{.fixed = 1, .order = drop_order::probability};
   CHECK_THROWS_AS(make_plan(ex, view(ids, 2, 2), by_score, o.p), graft::argument_error);
   CHECK_THROWS_AS(make_plan(ex, view(ids, 2, 2), by_score, o.p, view(scores, 4, 1)), graft::shape_error);
@@ -244,6 +245,7 @@ TEST_CASE("capacity: what does not fit is refused", "[routing][capacity]") {
                   graft::argument_error);
   CHECK_THROWS_AS(make_plan(ex, view(ids, 2, 2), {.fixed = 1}, o.p, none, view(positions, 4, 1)), graft::shape_error);
   CHECK(positions == std::vector<std::int32_t>(4, 7));
+  CHECK(o.p.counts(0) == untouched);
   CHECK_THROWS_AS(graft::kernels::drop_pairs(ex, o.p, {.limit = -1}), graft::argument_error);
   watched_resource memory;
   make_plan(graft::serial{&memory}, view(ids, 2, 2), {.fixed = 1}, o.p);

@@ -209,7 +209,7 @@ struct combine_backward_weights_fn {
     }
   }
 
- private:
+  /// Throws what a call would, and writes nothing.
   template <class Space, class Rows, class DY, class DW>
   static void expects(plan<Space> const& p, Rows const& rows, DY const& dy, DW const& dw) {
     constexpr std::string_view verb = "kernels::combine_backward_weights";
@@ -231,11 +231,21 @@ void dispatch_backward(E const& ex, plan<Space> const& p, DRows const& drows, DX
 }
 
 /// drows[i] = w dy[token of row i], +0 in padding, and dw[t, s] = dy[t] . rows[inverse(t, s)]: the backward of `combine` is a
-/// weighted dispatch and `combine_backward_weights`. Both are written, not added to; w = `none` is ones, dw = `none` is not computed.
+/// weighted dispatch and `combine_backward_weights`. Both are written, not added to; w = `none` is ones, dw = `none` is not
+/// computed. dw may not overlap w or drows; else as both. Nothing is written where either throws.
 template <class E, class Space, class Rows, class W, class DY, class DRows, class DW>
 void combine_backward(E const& ex, plan<Space> const& p, Rows const& rows, W const& w, DY const& dy, DRows const& drows,
                       DW const& dw) {
-  if constexpr (!std::is_same_v<DW, none_t>) combine_backward_weights(ex, p, rows, dy, dw);
+  if constexpr (!std::is_same_v<DW, none_t>) {
+    if constexpr (dispatch_fn::mandates<E, Space, DY, DRows, W>() &&
+                  combine_backward_weights_fn::mandates<E, Space, Rows, DY, DW>()) {
+      dispatch_fn::expects(p, dy, drows, w);
+      combine_backward_weights_fn::expects(p, rows, dy, dw);
+      graft::detail::expects_disjoint("kernels::combine_backward", "dw", dw, "drows", drows);
+      if constexpr (tensor<W>) graft::detail::expects_disjoint("kernels::combine_backward", "dw", dw, "w", w);
+      combine_backward_weights(ex, p, rows, dy, dw);
+    }
+  }
   dispatch(ex, p, dy, drows, w);
 }
 

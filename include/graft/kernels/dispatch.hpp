@@ -141,7 +141,7 @@ struct dispatch_fn {
     }
   }
 
- private:
+  /// Throws what a call would, and writes nothing.
   template <class Space, class X, class Rows, class W>
   static void expects(plan<Space> const& p, X const& x, Rows const& rows, W const& w) {
     constexpr std::string_view verb = "kernels::dispatch";

@@ -294,6 +294,24 @@ struct drop_pairs_body {
     });
   }
 };
+/// What `drop_pairs` looks at before it writes.
+template <class Space, class Scores, class Positions>
+void expects_drops(std::string_view verb, plan<Space> const& p, drop_rule const& rule, Scores const& scores,
+                   Positions const& positions) {
+  bool const by_score = rule.order == drop_order::probability || rule.order == drop_order::batch_priority;
+  if (rule.limit < 0 || rule.group < 0) [[unlikely]]
+    raise(argument_error(text("graft::", verb, ": the limit is ", rule.limit, " and the group ", rule.group,
+                              " tokens; neither may be negative")));
+  if (by_score && std::is_same_v<Scores, none_t>) [[unlikely]]
+    raise(argument_error(text("graft::", verb, ": dropping by probability or batch priority takes scores")));
+  expects_pairs(verb, "scores", p, scores);
+  expects_pairs(verb, "positions", p, positions);
+  if constexpr (!std::is_same_v<Positions, none_t>) {
+    if (by_score || rule.order == drop_order::random) [[unlikely]]
+      raise(argument_error(text("graft::", verb, ": positions are those of the orders token and choice")));
+    expects_output(verb, "positions", positions);
+  }
+}
 }  // namespace GRAFT_TARGET
 }  // namespace detail
 
@@ -331,21 +349,7 @@ struct drop_pairs_fn {
                   Positions const& positions = {}) const {
     if constexpr (mandates<E, Space, Scores, Positions>()) {
       using namespace graft::detail;
-      constexpr std::string_view verb = "kernels::drop_pairs";
-      bool const by_score = rule.order == drop_order::probability || rule.order == drop_order::batch_priority;
-      if (rule.limit < 0 || rule.group < 0) [[unlikely]]
-        raise(argument_error(text("graft::", verb, ": the limit is ", rule.limit, " and the group ", rule.group,
-                                  " tokens; neither may be negative")));
-      if (by_score && std::is_same_v<Scores, none_t>) [[unlikely]]
-        raise(argument_error(text("graft::", verb, ": dropping by probability or batch priority takes scores")));
-      expects_pairs(verb, "scores", p, scores);
-      expects_pairs(verb, "positions", p, positions);
-      constexpr bool placed = !std::is_same_v<Positions, none_t>;
-      if constexpr (placed) {
-        if (by_score || rule.order == drop_order::random) [[unlikely]]
-          raise(argument_error(text("graft::", verb, ": positions are those of the orders token and choice")));
-        expects_output(verb, "positions", positions);
-      }
+      expects_drops("kernels::drop_pairs", p, rule, scores, positions);
       using accumulate = accumulate_t<typename value_of_pairs<Scores>::type>;
       auto of_scores = values_of_pairs(p, scores);
       auto of_positions = values_of_pairs(p, positions);

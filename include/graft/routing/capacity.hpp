@@ -63,13 +63,16 @@ inline namespace GRAFT_TARGET {
 ///              batch_priority: the probabilities before they are renormalized; positions[T, k] as for `kernels::drop_pairs`.
 /// Determinism  a function of assignment, scores and capacity: equal for every executor and number of threads.
 /// Cost         two plans and `kernels::drop_pairs`; one plan where it is dropless.
-/// Errors       shape_error, argument_error, and data_error of `kernels::make_plan`; p is unspecified then.
+/// Errors       shape_error and argument_error before anything is written; data_error of `kernels::make_plan`: p is
+///              unspecified then.
 template <class E, class A, class Space, class Scores = none_t, class Positions = none_t>
 void make_plan(E const& ex, A const& assigned, capacity const& c, plan<Space> const& p, Scores const& scores = {},
                Positions const& positions = {}) {
   drop_rule const rule{c.of(p.tokens, p.pairs(), p.experts()), c.group, c.order, c.seed, c.stream};
+  bool const drops = !std::is_same_v<Positions, none_t> || rule.limit < p.pairs();
+  if (drops) detail::expects_drops("make_plan", p, rule, scores, positions);
   kernels::make_plan(ex, assigned, p);
-  if (std::is_same_v<Positions, none_t> && rule.limit >= p.pairs()) return;
+  if (!drops) return;
   kernels::drop_pairs(ex, p, rule, scores, positions);
   kernels::make_plan(ex, assigned, p, kernels::drops::given);
 }

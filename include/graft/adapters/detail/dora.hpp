@@ -145,6 +145,7 @@ void expects_dora_backward(std::string_view verb, D const& d, X const& x, Kept c
   expects_dora(verb, d);
   expects_shape(verb, "dy", dy, "x", x, 0, "B", d.low_rank.B, 0);
   expects_shape(verb, "kept", kept, "x", x, 0, "B", d.low_rank.B, 0);
+  expects_data(verb, "x", x);
   expects_data(verb, "kept", kept);
   expects_output_of_dora(verb, d, "dy", dy);
   expects_disjoint(verb, "dy", dy, "x", x);
