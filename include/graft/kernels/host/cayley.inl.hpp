@@ -8,7 +8,8 @@ template <class T>
 void load_skew_as(cayley_problem const& p, index_t k, index_t count, float* q) {
   index_t const b = p.size;
   for (index_t l = 0; l < 16; ++l) {
-    T const* const v = static_cast<T const*>(p.parameters.data) + (l < count ? k + l : k) * p.parameters.row;
+    index_t const block = b < 2 ? 0 : l < count ? k + l : k;  // blocks of one have no parameters, perhaps no memory
+    T const* const v = static_cast<T const*>(p.parameters.data) + block * p.parameters.row;
     index_t at = 0;
     for (index_t i = 0; i < b; ++i) {
       q[(i * b + i) * 16 + l] = 0.0F;
