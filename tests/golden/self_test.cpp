@@ -9,6 +9,8 @@
 #include <limits>
 #include <span>
 
+#include <graft/io/safetensors_writer.hpp>
+
 #include "checker.hpp"
 
 namespace golden {

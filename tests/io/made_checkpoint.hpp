@@ -12,6 +12,7 @@
 #include <vector>
 
 #include <graft/io/peft_checkpoint.hpp>
+#include <graft/io/safetensors_writer.hpp>
 
 #include <catch2/catch_test_macros.hpp>
 
