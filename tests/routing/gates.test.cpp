@@ -282,7 +282,9 @@ TEST_CASE("k outside [1, E], groups that do not fit and shapes that differ are r
   CHECK(run(graft::softmax_topk{.groups = 2, .kept_groups = 3}, 1).find("are kept") != std::string::npos);
   CHECK(run(graft::softmax_topk{.groups = 2, .kept_groups = 1}, 3) ==
         "graft::kernels::gate: k is 3 but 1 of 2 groups have 2 experts");
-  CHECK(run(graft::softmax_topk{.temperature = 0.0}, 2).find("the temperature above 0") != std::string::npos);
+  for (double const temperature : {0.0, -1.0, 0x1p-127, 0x1p127, static_cast<double>(infinity), std::nan("")})
+    CHECK(run(graft::softmax_topk{.temperature = temperature}, 2).find("the temperature from 2^-126 to 2^126") !=
+          std::string::npos);
   CHECK(run(graft::softmax_topk{.scale = infinity}, 2).find("finite") != std::string::npos);
   CHECK(run(graft::gshard_top2{.second = graft::second_expert::random}, 3).find("needs k = 2") != std::string::npos);
   CHECK(run(graft::softmax_topk{}, 2, 2) ==
