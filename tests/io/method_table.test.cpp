@@ -1,8 +1,6 @@
 // The table of methods in README.md: what each has, on which executors, as these tests find it. Every verb on every executor is
 // much to compile, and adapters/parity tests it too: once, by plain g++, is enough for a page.
-#include "support/sanitizers.hpp"
-
-#if !defined(__clang__) && !TESTS_WITH_ASAN
+#if !defined(__clang__)
 #include <algorithm>
 #include <array>
 #include <string>

@@ -16,8 +16,6 @@
 #include <graft/kokkos.hpp>
 #endif
 
-#include "support/sanitizers.hpp"
-
 namespace tests {
 
 /// A team that says it is wide, as those of devices are.
@@ -62,7 +60,7 @@ struct wide_reference {
 static_assert(graft::executor<wide_reference> && graft::wide_team<widened<graft::host_team<4>>>);
 /// It costs a third of the time that tests take to compile: by plain g++ is enough. With Kokkos teams of two are wide, and
 /// executor/deferred.test.cpp has every verb on wide teams for the others.
-#if defined(__clang__) || TESTS_WITH_ASAN || defined(GRAFT_WITH_KOKKOS)
+#if defined(__clang__) || defined(GRAFT_WITH_KOKKOS)
 inline constexpr int with_wide = 0;
 #else
 inline constexpr int with_wide = 1;
